@@ -1,0 +1,1 @@
+"""Meshes and reports for other programs."""

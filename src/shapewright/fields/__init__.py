@@ -1,0 +1,1 @@
+"""Functions of a position: encodings, signed distance and radiance networks."""

@@ -1,0 +1,1 @@
+"""Geometry on tensors: cameras, rays, meshes, voxels, iso-surfaces. No files, no networks."""

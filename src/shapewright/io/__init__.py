@@ -1,0 +1,1 @@
+"""Reading and writing: every byte from outside comes in through here."""

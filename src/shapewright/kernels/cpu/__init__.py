@@ -1,0 +1,1 @@
+"""Serial numba range kernels, sliced over the thread pool."""

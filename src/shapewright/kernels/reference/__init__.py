@@ -1,0 +1,1 @@
+"""Plain torch definitions of every kernel: the documentation, the test oracle and the fallback."""

@@ -1,0 +1,3 @@
+"""The menu of methods: a name and where its class lives, imported on use."""
+
+METHODS = {"surface": "shapewright.methods.surface.method:SurfaceMethod"}

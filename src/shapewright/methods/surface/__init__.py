@@ -1,0 +1,1 @@
+"""Multi-view neural surface reconstruction (IDR, arXiv:2003.09852)."""

@@ -1,0 +1,1 @@
+"""Renderers that take a field as a callable."""
