@@ -1,0 +1,219 @@
+"""A run folder: everything that one training run is, on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shapewright import __version__
+from shapewright.errors import UserError
+from shapewright.io.files import append_line, atomic_write, read_json, write_error, write_json
+
+SCHEMA = 1
+LIBRARIES = ("torch", "numpy", "numba", "warp-lang", "safetensors")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of a run: ``config.json, run.json, metrics.jsonl, metrics.json, log.txt, lock,
+    checkpoints/, media/, meshes/, report.html``. Make one with ``create`` or ``open``.
+    """
+
+    path: Path
+
+    @staticmethod
+    def create(
+        path: Path,
+        config: Mapping[str, Any],
+        command: Sequence[str],
+        details: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> RunDir:
+        """Make the folder of a new run.
+
+        Args:
+            path: The folder; it must be missing or empty.
+            config: The settings (``to_dict``), written to ``config.json``.
+            command: The words of the command line, written to ``run.json``.
+            details: More of ``run.json``: method, seed, device, data.
+            force: Use a folder that holds an earlier run, and delete that run's files.
+
+        Raises:
+            UserError: if the folder is not empty, or cannot be written.
+        """
+        run = RunDir(path)
+        _claim_folder(run, force)
+        try:
+            for folder in (run.checkpoints, run.media, run.meshes):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+        write_json(path / "config.json", {"schema": SCHEMA, "config": dict(config)})
+        write_json(path / "run.json", _provenance(command) | dict(details or {}))
+        return run
+
+    @staticmethod
+    def open(path: Path) -> RunDir:
+        """Return the run in an existing folder.
+
+        Raises:
+            UserError: if ``path`` is not a run folder of this version of the format.
+        """
+        if not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} is not a run folder: it has no config.json.",
+                "Give the folder that `shapewright train --out` wrote.",
+            )
+        run = RunDir(path)
+        schema = read_json(path / "config.json").get("schema")
+        if schema != SCHEMA:
+            raise UserError(
+                f"{path / 'config.json'} has schema {schema!r}; this version reads {SCHEMA}.",
+                "Use the version of shapewright that wrote the run (see run.json).",
+            )
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the settings of the run, for ``from_dict``."""
+        settings: dict[str, Any] = read_json(self.path / "config.json")["config"]
+        return settings
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return ``run.json``: versions, command, seed and what else the run was started with."""
+        info: dict[str, Any] = read_json(self.path / "run.json")
+        return info
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def media(self) -> Path:
+        """Return the folder of the pictures and videos."""
+        return self.path / "media"
+
+    @property
+    def meshes(self) -> Path:
+        """Return the folder of the meshes."""
+        return self.path / "meshes"
+
+    def log(self, message: str, level: int = logging.INFO) -> None:
+        """Append a line with the time to ``log.txt`` and hand it to the ``logging`` module."""
+        now = datetime.datetime.now().isoformat(timespec="seconds")
+        append_line(self.path / "log.txt", f"{now} {logging.getLevelName(level)} {message}")
+        logger.log(level, message)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append a row to ``metrics.jsonl``; numbers that are not finite become ``null``."""
+        append_line(self.path / "metrics.jsonl", json.dumps(_finite(row), allow_nan=False))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of ``metrics.jsonl``; a last line cut off by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+        return rows
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the rows of ``metrics.jsonl`` after ``step``, which will be computed again."""
+        kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
+        atomic_write(self.path / "metrics.jsonl", "".join(kept).encode())
+
+    def write_metrics(self, values: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``, the result of an evaluation; not finite becomes ``null``."""
+        write_json(self.path / "metrics.json", {"schema": SCHEMA} | _finite(values))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; a lock whose process is gone is taken over.
+
+        Raises:
+            UserError: if another process that is alive holds it.
+        """
+        path = self.path / "lock"
+        with open(path, "a+", encoding="utf-8") as file:
+            if not _lock_file(file.fileno()):
+                raise UserError(
+                    f"{self.path} is in use by process {path.read_text() or '?'}.",
+                    "Wait until it ends or stop it; then run the command again.",
+                )
+            if old := path.read_text():
+                self.log(f"Taking over the lock of process {old}, which is gone.", logging.WARNING)
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+
+def _lock_file(descriptor: int) -> bool:
+    """Return whether the file is now locked by this process; the system frees it at its death."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _claim_folder(run: RunDir, force: bool) -> None:
+    """Check that a new run may use the folder; with ``force``, delete the earlier run in it."""
+    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+        return
+    if not run.path.is_dir():
+        raise UserError(f"{run.path} is a file.", "Give a new folder with --out.")
+    if not force:
+        raise UserError(
+            f"{run.path} is not empty.",
+            "Give a new folder with --out, continue it with `shapewright resume`, or use --force.",
+        )
+
+
+def _provenance(command: Sequence[str]) -> dict[str, Any]:
+    """Return what ``run.json`` says about the program and the machine."""
+    versions = {"shapewright": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[library] = importlib.metadata.version(library)
+    return {
+        "schema": SCHEMA,
+        "command": list(command),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions,
+        "platform": platform.platform(),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with floats that JSON cannot say replaced by ``None``."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
