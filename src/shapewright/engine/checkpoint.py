@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from torch import Tensor
 from shapewright.engine.run_dir import SCHEMA, RunDir
 from shapewright.errors import UserError
 from shapewright.io.files import atomic_write, read_json, write_json
+
+NAME = re.compile(r"step_\d{8,}\.(json|safetensors)|\.step_.*\.tmp")
 
 Checkpoint = tuple[int, dict[str, Tensor], dict[str, Any]]
 
@@ -33,6 +36,8 @@ def save_checkpoint(
     score: float | None = None,
 ) -> None:
     """Write a checkpoint atomically; then delete all but the newest ``keep_last`` and the best.
+
+    Checkpoints of later steps go too: they are damaged, or of a future that is computed anew.
 
     Args:
         run: The run it belongs to.
@@ -56,7 +61,7 @@ def save_checkpoint(
     }
     atomic_write(stem.with_suffix(".safetensors"), data)
     write_json(stem.with_suffix(".json"), summary)
-    _prune(run, keep_last)
+    _prune(run, step, keep_last)
 
 
 def load_checkpoint(run: RunDir, which: Literal["latest", "best"] | int = "latest") -> Checkpoint:
@@ -87,7 +92,8 @@ def list_checkpoints(run: RunDir) -> list[int]:
 
 
 def _summaries(run: RunDir) -> list[Path]:
-    return sorted(run.checkpoints.glob("step_*.json"), key=_step)
+    paths = run.checkpoints.glob("step_*.json")
+    return sorted((path for path in paths if NAME.fullmatch(path.name)), key=_step)
 
 
 def _step(path: Path) -> int:
@@ -119,6 +125,8 @@ def _read(path: Path) -> Checkpoint:
     tensor_path = path.with_suffix(".safetensors")
     try:
         data = tensor_path.read_bytes()
+        if summary["schema"] != SCHEMA:
+            raise UserError(f"{path} has schema {summary['schema']!r}, not {SCHEMA}.")
         if hashlib.sha256(data).hexdigest() != summary["sha256"]:
             raise UserError(f"{tensor_path} is damaged: its SHA-256 is wrong.")
         return int(summary["step"]), safetensors.torch.load(data), summary["meta"]
@@ -126,13 +134,13 @@ def _read(path: Path) -> Checkpoint:
         raise UserError(f"{tensor_path} cannot be read: {error}.") from error
 
 
-def _prune(run: RunDir, keep_last: int) -> None:
-    """Delete every file of the folder that is not of a checkpoint to keep."""
-    summaries = _summaries(run)
+def _prune(run: RunDir, step: int, keep_last: int) -> None:
+    """Delete the files of all checkpoints but those to keep, and what a crash left behind."""
+    summaries = [path for path in _summaries(run) if _step(path) <= step]
     kept = {path.stem for path in summaries[-keep_last:]}
     best = max(summaries, key=_score)
     if _score(best) > -math.inf:
         kept.add(best.stem)
     for path in run.checkpoints.iterdir():
-        if path.stem not in kept:
-            path.unlink()
+        if NAME.fullmatch(path.name) and path.stem not in kept:
+            path.unlink(missing_ok=True)

@@ -42,10 +42,11 @@ def prepare_process(threads: int | None = None) -> None:
     decaying Adam state. Threads inherit the mode when they start, so it must come first.
 
     Args:
-        threads: Threads of torch; none: all that the process may use.
+        threads: Threads of torch; none: ``OMP_NUM_THREADS``, or all that the process may use.
     """
     torch.set_flush_denormal(True)
-    torch.set_num_threads(threads if threads is not None else available_cpus())
+    if threads is not None or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads if threads is not None else available_cpus())
 
 
 def available_cpus() -> int:

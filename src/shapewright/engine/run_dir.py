@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from shapewright.errors import UserError
 from shapewright.io.files import append_line, atomic_write, read_json, write_error, write_json
 
 SCHEMA = 1
+FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "report.html", "log.txt")
 LIBRARIES = ("torch", "numpy", "numba", "warp-lang", "safetensors")
 
 logger = logging.getLogger(__name__)
@@ -54,8 +56,8 @@ class RunDir:
             UserError: if the folder is not empty, or cannot be written.
         """
         run = RunDir(path)
-        _claim_folder(run, force)
         try:
+            _claim_folder(run, force)
             for folder in (run.checkpoints, run.media, run.meshes):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -144,31 +146,39 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; a lock whose process is gone is taken over.
+        """Hold the run for this process, not re-entrantly; a dead process's lock is taken over.
+
+        The file says who holds it; what excludes others is the system's lock on the open file,
+        which ends with the process, however it ends.
 
         Raises:
             UserError: if another process that is alive holds it.
         """
         path = self.path / "lock"
-        with open(path, "a+", encoding="utf-8") as file:
-            if not _lock_file(file.fileno()):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
+            holder = os.pread(descriptor, 1024, 0).decode(errors="replace")
+            if not _lock_file(descriptor):
                 raise UserError(
-                    f"{self.path} is in use by process {path.read_text() or '?'}.",
-                    "Wait until it ends or stop it; then run the command again.",
+                    f"{self.path} is in use by process {holder or '?'}.",
+                    "Wait until it ends, or stop it; then run the command again.",
                 )
-            if old := path.read_text():
-                self.log(f"Taking over the lock of process {old}, which is gone.", logging.WARNING)
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}")
-            file.flush()
+            if holder:
+                self.log(f"Took over the lock of process {holder}, which is gone.", logging.WARNING)
+            _write_lock(descriptor, path, f"{os.getpid()} on {platform.node()}")
             try:
                 yield
             finally:
-                file.truncate(0)
+                os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
 
 
 def _lock_file(descriptor: int) -> bool:
-    """Return whether the file is now locked by this process; the system frees it at its death."""
+    """Return whether the open file is now locked by this process (always, on Windows)."""
     if sys.platform == "win32":
         return True
     import fcntl
@@ -180,17 +190,36 @@ def _lock_file(descriptor: int) -> bool:
     return True
 
 
+def _write_lock(descriptor: int, path: Path, holder: str) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def _claim_folder(run: RunDir, force: bool) -> None:
     """Check that a new run may use the folder; with ``force``, delete the earlier run in it."""
-    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+    path = run.path
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, but the run needs a folder.", "Give another --out.")
+    if not path.exists() or not any(path.iterdir()):
         return
-    if not run.path.is_dir():
-        raise UserError(f"{run.path} is a file.", "Give a new folder with --out.")
     if not force:
         raise UserError(
-            f"{run.path} is not empty.",
-            "Give a new folder with --out, continue it with `shapewright resume`, or use --force.",
+            f"The output folder {path} is not empty.",
+            "Give a new folder with --out, go on with `shapewright resume`, or add --force.",
         )
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"{path} is not empty and is not a run folder, so --force does not touch it.",
+            "Give a new folder with --out.",
+        )
+    with run.lock():
+        for name in FILES:
+            (path / name).unlink(missing_ok=True)
+        for folder in (run.checkpoints, run.media, run.meshes):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _provenance(command: Sequence[str]) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from shapewright.engine.run_dir import RunDir
 from shapewright.engine.schedule import Moment, TrainConfig
+from shapewright.engine.signals import caught_signals
 from shapewright.errors import TrainingDiverged
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ class Trainer:
         self.config = config
         self.callbacks = callbacks
         self.step = 0
+        self._first_step = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._saved_step = -1
@@ -96,7 +96,7 @@ class Trainer:
             SystemExit: with status 143 at SIGTERM, after a checkpoint.
             UserError: if the run is in use by another process, or the disk is full.
         """
-        with self.run.lock(), _caught_signals() as caught:
+        with self.run.lock(), caught_signals() as caught:
             self._resume()
             while (moment := self._moment()).progress < 1.0 and not caught:
                 self._one_step(moment)
@@ -129,7 +129,8 @@ class Trainer:
         if list_checkpoints(self.run):
             self.step, tensors, meta = load_checkpoint(self.run)
             self.method.load_state_dict(tensors)
-            self._seconds_before, self._saved_step = float(meta["seconds"]), self.step
+            self._seconds_before = float(meta["seconds"])
+            self._first_step = self._saved_step = self.step
             self.run.log(f"Going on after step {self.step}.")
         self.run.truncate_metrics(self.step)
         self._started = time.monotonic()
@@ -172,8 +173,10 @@ class Trainer:
         numbers = {name: float(value) for name, value in values.items()}
         if due:
             self.run.append_metrics({"step": self.step, "seconds": round(seconds, 3)} | numbers)
-        rate = (self.step / seconds) if seconds > 0 else 0.0
-        text = f"step {self.step}  loss {numbers.get('loss', math.nan):.4g}  {rate:.1f} steps/s"
+        rate = (self.step - self._first_step) / max(seconds - self._seconds_before, 1e-9)
+        left = int(seconds * (1.0 / progress - 1.0)) if progress > 0 else 0
+        loss = f"  loss {numbers['loss']:.4g}" if "loss" in numbers else ""
+        text = f"step {self.step}{loss}  {rate:.1f} steps/s  {left // 60}:{left % 60:02d} left"
         level = logging.INFO if due else logging.DEBUG
         progress_logger.log(level, text, extra={"progress": progress})
 
@@ -181,26 +184,3 @@ class Trainer:
         steps, seconds = self.config.checkpoint_every_steps, self.config.checkpoint_every_seconds
         by_steps = steps is not None and self.step % steps == 0
         return by_steps or (seconds is not None and self.seconds - self._saved_at >= seconds)
-
-
-@contextlib.contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one acts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, frame: object) -> None:
-        caught.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
