@@ -22,7 +22,7 @@ from shapewright.checks import check_range, check_shape
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
 
-Field = Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points"]]
+Field = Callable[[Float[Tensor, "points 3"]], Float[Tensor, " points"]]
 
 CHUNK_POINTS = 1 << 17
 PROBES = 4096
@@ -54,20 +54,20 @@ class _Sampler:
 
     sdf: Field
     level: float
-    origin: Float[Tensor, "3"]
+    origin: Float[Tensor, " 3"]
     spacing: float
     evaluations: int = 0
     lowest: float = math.inf
     highest: float = -math.inf
     contradictions: int = 0
 
-    def __call__(self, indices: Int64[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+    def __call__(self, indices: Int64[Tensor, "points 3"]) -> Float[Tensor, " points"]:
         parts = [self._chunk(part) for part in indices.split(CHUNK_POINTS) if len(part)]
         self.evaluations += len(indices)
         return torch.cat(parts) if parts else self.origin.new_zeros(0)
 
     @torch.no_grad()
-    def _chunk(self, indices: Int64[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+    def _chunk(self, indices: Int64[Tensor, "points 3"]) -> Float[Tensor, " points"]:
         points = self.origin + self.spacing * indices.to(self.origin.dtype)
         values = self.sdf(points).detach().to(self.origin)
         check_shape("the field's answer", values, (len(points),))
@@ -84,8 +84,8 @@ class _Sampler:
 
 def extract_isosurface(
     sdf: Field,
-    lower: Float[Tensor, "3"],
-    upper: Float[Tensor, "3"],
+    lower: Float[Tensor, " 3"],
+    upper: Float[Tensor, " 3"],
     resolution: int,
     level: float = 0.0,
     lipschitz: float = 1.5,
@@ -186,9 +186,7 @@ def _spread(parents: Float[Tensor, "a b c"], counts: list[int], slope: float) ->
     return _reduced(children, slope * offsets.sqrt())
 
 
-def _best_bounds(
-    parents: Float[Tensor, "a b c"], children: Int64[Tensor, "n 3"], slope: float
-) -> Float[Tensor, "n"]:
+def _best_bounds(parents: Float[Tensor, "a b c"], children: Int64[Tensor, "n 3"], slope: float) -> Float[Tensor, " n"]:
     """Return for each child the largest bound that the eight parents nearest to it give."""
     own, offset = children // 3, children % 3 - 1
     highest = torch.tensor(parents.shape, device=parents.device) - 1
@@ -258,9 +256,7 @@ def _around(points: Int64[Tensor, "n 3"], shape: torch.Size) -> Bool[Tensor, "x 
     return marks > 0
 
 
-def _probe_contradicts(
-    sampler: _Sampler, values: Float[Tensor, "x y z"], known: Bool[Tensor, "x y z"]
-) -> bool:
+def _probe_contradicts(sampler: _Sampler, values: Float[Tensor, "x y z"], known: Bool[Tensor, "x y z"]) -> bool:
     """Evaluate random points that were left out; tell if one has another sign than its bound."""
     generator = torch.Generator().manual_seed(0)
     flat = torch.randint(values.numel(), (PROBES,), generator=generator).to(values.device)
@@ -273,7 +269,7 @@ def _probe_contradicts(
 
 def _marching_cubes(sampler: _Sampler, values: Float[Tensor, "x y z"]) -> Mesh:
     """Return the triangles of the zero level (Lewiner et al., 2003), computed on the box of the crossed cells."""
-    from skimage.measure import marching_cubes  # noqa: PLC0415  (0.3 s to import)
+    from skimage.measure import marching_cubes
 
     cells = _mixed_cells(values).nonzero()
     if not len(cells):

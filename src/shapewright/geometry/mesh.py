@@ -43,9 +43,7 @@ class Mesh:
         if self.num_faces:
             lowest, highest = (int(end) for end in self.faces.aminmax())
             if lowest < 0 or highest >= self.num_vertices:
-                raise ValueError(
-                    f"faces must name vertices 0 to {self.num_vertices - 1}, got {lowest} to {highest}."
-                )
+                raise ValueError(f"faces must name vertices 0 to {self.num_vertices - 1}, got {lowest} to {highest}.")
 
     @property
     def num_vertices(self) -> int:
@@ -98,7 +96,7 @@ class Mesh:
             None if normals is None else normals.to(target),
         )
 
-    def transformed(self, scale: float, translation: Float[Tensor, "3"]) -> Mesh:
+    def transformed(self, scale: float, translation: Float[Tensor, " 3"]) -> Mesh:
         """Return the mesh with every position ``x`` moved to ``scale * x + translation``.
 
         Raises:
@@ -115,7 +113,7 @@ def face_cross_products(mesh: Mesh) -> Float[Tensor, "faces 3"]:
     return torch.linalg.cross(b - a, c - a)
 
 
-def face_areas(mesh: Mesh) -> Float[Tensor, "faces"]:
+def face_areas(mesh: Mesh) -> Float[Tensor, " faces"]:
     """Return the area of every triangle."""
     return face_cross_products(mesh).norm(dim=-1) / 2
 
