@@ -1,0 +1,149 @@
+"""The tracer that asks the network only where the surface may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from shapewright.rendering.exact_tracer import trace_exact
+from shapewright.rendering.field_cache import CachedPath, FieldCache
+from shapewright.rendering.traced_rays import (
+    Brackets,
+    CountedField,
+    Rays,
+    TraceResult,
+    TracingConfig,
+    find_roots,
+)
+
+OPEN, ARRIVED, CROSSED, LOST, MISSED = range(5)
+# Each shrinking of the list waits for the GPU: there several rounds share one.
+CUDA_ROUNDS = 4
+
+
+def trace_fast(
+    field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None
+) -> TraceResult:
+    """Return where rays meet the surface, marching from their near ends.
+
+    Rays skip what the cache knows to be empty, step by the signed distance
+    (at least ``min_step``), and leave the list when they arrive. A step from
+    outside to inside brackets the surface; a point inside without an outer
+    one before it is left to the exact tracer.
+    """
+    distances = rays.near.clone()
+    hit = torch.zeros_like(rays.is_searched)
+    closest = torch.full_like(distances, torch.nan)
+    brackets: list[Brackets] = []
+    lost: list[Tensor] = []
+    for ended in _march(field, rays, config, cache):
+        distances[ended.rows] = ended.t
+        hit[ended.rows] = ended.status == ARRIVED
+        is_miss = (ended.status == MISSED) & ended.least_f.isfinite()
+        closest[ended.rows] = torch.where(is_miss, ended.least_t, torch.nan)
+        crossed = ended[ended.status == CROSSED]
+        brackets.append(
+            Brackets(crossed.rows, crossed.outer_t, crossed.outer_f, crossed.t, crossed.f)
+        )
+        lost.append(ended.rows[ended.status == LOST])
+    if brackets:
+        joined = _joined(brackets)
+        distances[joined.rows] = find_roots(
+            field, rays, joined, config.fast_secant_rounds, config.threshold
+        )
+        hit[joined.rows] = True
+        rows = torch.cat(lost)
+        if len(rows):
+            exact = trace_exact(field, rays[rows], config)
+            distances[rows], hit[rows], closest[rows] = exact.distances, exact.hit, exact.closest
+    return TraceResult(rays, distances, hit, closest, field.num_evaluations)
+
+
+@dataclass(frozen=True)
+class _Marching:
+    """The state of the rays on the list: their last point, the outer one before it, the least value."""
+
+    rows: Int[Tensor, " n"]
+    status: Int[Tensor, " n"]
+    t: Float[Tensor, " n"]
+    f: Float[Tensor, " n"]
+    outer_t: Float[Tensor, " n"]
+    outer_f: Float[Tensor, " n"]
+    least_t: Float[Tensor, " n"]
+    least_f: Float[Tensor, " n"]
+
+    def __getitem__(self, choice: Tensor) -> _Marching:
+        return _Marching(*(getattr(self, entry.name)[choice] for entry in fields(self)))
+
+
+def _march(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None):
+    """Yield the states of rays as they leave the list."""
+    path = cache.path(rays) if cache is not None else None
+    state = _start(rays, path)
+    rounds = CUDA_ROUNDS if rays.near.is_cuda else 1
+    while True:
+        is_open = state.status == OPEN
+        if not bool(is_open.all()):
+            yield state[~is_open]
+            state = state[is_open]
+        if not len(state.rows):
+            return
+        active = rays[state.rows]
+        for _ in range(rounds):
+            state = _round(field, active, state, config, path)
+
+
+def _start(rays: Rays, path: CachedPath | None) -> _Marching:
+    rows = rays.is_searched.nonzero().squeeze(-1)
+    t = rays.near[rows]
+    nan = torch.full_like(t, torch.nan)
+    least_f = torch.full_like(t, torch.inf)
+    status = torch.full_like(rows, OPEN)
+    if path is not None:
+        t, _ = path.skip(rows, t)
+        status = torch.where(t < rays.far[rows], status, MISSED)
+        t = torch.minimum(t, rays.far[rows])
+    return _Marching(rows, status, t, nan, nan, nan, t, least_f)
+
+
+def _round(
+    field: CountedField,
+    rays: Rays,
+    state: _Marching,
+    config: TracingConfig,
+    path: CachedPath | None,
+) -> _Marching:
+    """Ask the field at the points of all rays on the list, and move those that go on."""
+    f = field(rays.points(state.t))
+    is_open = state.status == OPEN
+    is_less = is_open & (f < state.least_f)
+    status = torch.where(f > config.threshold, OPEN, ARRIVED)
+    status = torch.where(f < 0, torch.where(state.outer_f > 0, CROSSED, LOST), status)
+    next_t = state.t + f.clamp(min=config.min_step)
+    outer_t, outer_f = state.t, f
+    if path is not None:
+        next_t, moved = path.skip(state.rows, next_t)
+        # A jump leaves no outer end: the first crossing would not be sure to lie in the bracket.
+        outer_f = torch.where(moved, torch.nan, f)
+    status = torch.where((status == OPEN) & (next_t >= rays.far), MISSED, status)
+    status = torch.where(is_open, status, state.status)
+    goes_on = status == OPEN
+    return _Marching(
+        state.rows,
+        status,
+        torch.where(goes_on, next_t, state.t),
+        torch.where(is_open, f, state.f),
+        torch.where(goes_on, outer_t, state.outer_t),
+        torch.where(goes_on, outer_f, state.outer_f),
+        torch.where(is_less, state.t, state.least_t),
+        torch.where(is_less, f, state.least_f),
+    )
+
+
+def _joined(parts: list[Brackets]) -> Brackets:
+    return Brackets(
+        *(torch.cat([getattr(part, entry.name) for part in parts]) for entry in fields(Brackets))
+    )
