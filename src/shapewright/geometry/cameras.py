@@ -48,18 +48,11 @@ class Cameras:
 
     def __getitem__(self, views: int | slice | Sequence[int]) -> Cameras:
         """Return the cameras of the chosen views, in the given order."""
-        index: slice | list[int]
-        if isinstance(views, slice):
-            index = views
-        else:
-            index = [views] if isinstance(views, int) else list(views)
-        return Cameras(
-            self.world_from_camera[index], self.intrinsics[index], self.sizes[index]
-        )
+        chosen = [views] if isinstance(views, int) else views
+        index = chosen if isinstance(chosen, slice) else list(chosen)
+        return Cameras(self.world_from_camera[index], self.intrinsics[index], self.sizes[index])
 
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Cameras:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
         """Return the same cameras on another device or in another precision."""
         return Cameras(
             self.world_from_camera.to(device=device, dtype=dtype),
@@ -115,9 +108,7 @@ class Cameras:
         direction = (pose[..., :3] @ local[..., None]).squeeze(-1)
         return pose[..., 3].expand_as(direction), torch.nn.functional.normalize(direction, dim=-1)
 
-    def image_rays(
-        self, view: int, step: int = 1
-    ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 3"]]:
+    def image_rays(self, view: int, step: int = 1) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 3"]]:
         """Return the rays of every ``step``-th pixel of one view, row by row.
 
         The pixels are ``[0::step, 0::step]`` of the image.
@@ -195,9 +186,7 @@ class Cameras:
         sizes: Int[Tensor, "views 2"],
     ) -> Cameras:
         """Return cameras from COLMAP's camera-from-world quaternion (w, x, y, z) and translation."""
-        return Cameras.from_krt(
-            intrinsics, matrix_from_quaternion(quaternions), translations, sizes
-        )
+        return Cameras.from_krt(intrinsics, matrix_from_quaternion(quaternions), translations, sizes)
 
     @staticmethod
     def from_krt(

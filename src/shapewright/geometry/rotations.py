@@ -69,9 +69,7 @@ def matrix_from_axis_angle(
     return torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3)))
 
 
-def rotation_angle_deg(
-    a: Float[Tensor, "*batch 3 3"], b: Float[Tensor, "*batch 3 3"]
-) -> Float[Tensor, "*batch"]:
+def rotation_angle_deg(a: Float[Tensor, "*batch 3 3"], b: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
     """Return the angle of the rotation between ``a`` and ``b``, in degrees.
 
     ``|a - b|_F = 2 sqrt(2) sin(angle / 2)`` keeps its precision at small
