@@ -1,0 +1,92 @@
+"""All pixels of a scene's pictures in flat arrays, from which rays are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from shapewright.geometry.voxels import dilate
+from shapewright.kernels.cpu.marching import gather_rays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shapewright.data.scene import Scene
+    from shapewright.geometry.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class CameraArrays:
+    """Hold cameras as the plain arrays that the ray kernel reads."""
+
+    first_pixel: Int[np.ndarray, "views_1"]
+    widths: Int[np.ndarray, "views"]
+    intrinsics: Float[np.ndarray, "views 5"]
+    rotations: Float[np.ndarray, "views 3 3"]
+    centers: Float[np.ndarray, "views 3"]
+
+    @staticmethod
+    def from_cameras(cameras: Cameras) -> CameraArrays:
+        """Return the arrays of a batch of cameras; pixels are numbered through all pictures."""
+        k = cameras.intrinsics.double().numpy()
+        sizes = cameras.sizes.numpy()
+        first = np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1])]).astype(np.int64)
+        return CameraArrays(
+            first,
+            sizes[:, 0].astype(np.int64).copy(),
+            np.ascontiguousarray(np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2], k[:, 0, 1]], axis=1)),
+            np.ascontiguousarray(cameras.world_from_camera[:, :, :3].double().numpy()),
+            np.ascontiguousarray(cameras.centers.double().numpy()),
+        )
+
+    def rays(self, pixels: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return origins, unit directions (float32) and the picture of each pixel."""
+        n = len(pixels)
+        origins, directions = torch.empty(n, 3), torch.empty(n, 3)
+        views = torch.empty(n, dtype=torch.int64)
+        gather_rays(
+            pixels.numpy(), self.first_pixel, self.widths, self.intrinsics, self.rotations, self.centers,
+            origins.numpy(), directions.numpy(), views.numpy(),
+        )  # fmt: skip
+        return origins, directions, views
+
+
+@dataclass(frozen=True)
+class PixelPool:
+    """Hold the pixels of the training pictures as bytes, and the numbers of those near the object.
+
+    Attributes:
+        rgb: ``uint8 [pixels, 3]``; alpha: ``uint8 [pixels]``.
+        candidates: numbers of the pixels inside the widened masks.
+    """
+
+    cameras: CameraArrays
+    rgb: Tensor
+    alpha: Tensor
+    candidates: Int[Tensor, " n"]
+
+    @staticmethod
+    def from_scene(scene: Scene, views: Sequence[int], margin_px: int) -> PixelPool:
+        """Read the pictures of some views of a scene that has masks."""
+        rgb, alpha, near = [], [], []
+        for view in views:
+            picture = scene.picture(view)
+            opacity = torch.from_numpy(picture.alpha.copy())
+            rgb.append(torch.from_numpy(picture.rgb.copy()).view(-1, 3))
+            alpha.append(opacity.reshape(-1))
+            near.append(dilate(opacity > 0, margin_px).reshape(-1))
+        return PixelPool(
+            CameraArrays.from_cameras(scene.cameras[list(views)]),
+            torch.cat(rgb),
+            torch.cat(alpha),
+            torch.cat(near).nonzero().squeeze(1),
+        )
+
+    def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """Return the numbers of pixels drawn uniformly, with replacement, from the candidates."""
+        return self.candidates[torch.randint(len(self.candidates), (count,), generator=generator)]
