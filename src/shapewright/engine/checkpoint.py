@@ -81,9 +81,7 @@ def load_checkpoint(run: RunDir, which: Literal["latest", "best"] | int = "lates
         except UserError as error:
             run.log(f"{error.message} Trying the checkpoint before it.", logging.WARNING)
     found = ", ".join(str(step) for step in list_checkpoints(run)) or "none"
-    raise UserError(
-        f"{run.path} has no intact checkpoint {which!r}.", f"Steps with a checkpoint: {found}."
-    )
+    raise UserError(f"{run.path} has no intact checkpoint {which!r}.", f"Steps with a checkpoint: {found}.")
 
 
 def list_checkpoints(run: RunDir) -> list[int]:

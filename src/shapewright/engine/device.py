@@ -51,10 +51,7 @@ def prepare_process(threads: int | None = None) -> None:
 
 def available_cpus() -> int:
     """Return the number of processors this process may use: affinity and container limit."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _container_limit(Path("/sys/fs/cgroup/cpu.max"))
     return max(1, min(count, limit) if limit is not None else count)
 

@@ -29,8 +29,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunDir:
-    """The files of a run: ``config.json, run.json, metrics.jsonl, metrics.json, log.txt, lock,
-    checkpoints/, media/, meshes/, report.html``. Make one with ``create`` or ``open``.
+    """The files of a run; make one with ``create`` or ``open``.
+
+    They are ``config.json, run.json, metrics.jsonl, metrics.json, report.html, log.txt, lock``
+    and the folders ``checkpoints, media, meshes``.
     """
 
     path: Path
@@ -58,12 +60,13 @@ class RunDir:
         run = RunDir(path)
         try:
             _claim_folder(run, force)
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "config.json", {"schema": SCHEMA, "config": dict(config)})
+            write_json(path / "run.json", _provenance(command) | dict(details or {}))
             for folder in (run.checkpoints, run.media, run.meshes):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise write_error(path, error) from error
-        write_json(path / "config.json", {"schema": SCHEMA, "config": dict(config)})
-        write_json(path / "run.json", _provenance(command) | dict(details or {}))
         return run
 
     @staticmethod

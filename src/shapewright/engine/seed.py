@@ -12,13 +12,11 @@ import torch
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch, for libraries that take no generator."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator is the point)
     torch.manual_seed(seed)
 
 
-def make_generator(
-    seed: int, stream: str = "", device: torch.device | str = "cpu"
-) -> torch.Generator:
+def make_generator(seed: int, stream: str = "", device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator for one purpose; streams of the same seed are independent.
 
     Args:

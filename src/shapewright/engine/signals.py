@@ -17,7 +17,7 @@ def caught_signals() -> Iterator[list[int]]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def catch(number: int, frame: object) -> None:
+    def catch(number: int, _frame: object) -> None:
         caught.append(number)
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -66,9 +66,7 @@ class Trainer:
         callbacks: Called after each step with the trainer, the moment and the step's values.
     """
 
-    def __init__(
-        self, method: Method, run: RunDir, config: TrainConfig, callbacks: Sequence[Callback] = ()
-    ) -> None:
+    def __init__(self, method: Method, run: RunDir, config: TrainConfig, callbacks: Sequence[Callback] = ()) -> None:
         self.method = method
         self.run = run
         self.config = config
@@ -116,9 +114,7 @@ class Trainer:
             score: How good it is, higher is better, for ``best``.
         """
         meta = {"seconds": self.seconds}
-        save_checkpoint(
-            self.run, self.step, self.method.state_dict(), meta, self.config.keep_last, score
-        )
+        save_checkpoint(self.run, self.step, self.method.state_dict(), meta, self.config.keep_last, score)
         self._saved_step, self._saved_at = self.step, self.seconds
 
     def _moment(self) -> Moment:
@@ -157,8 +153,7 @@ class Trainer:
         self.run.log(f"Step {self.step} was not finite and was skipped.", logging.WARNING)
         if self._bad_steps >= self.config.max_bad_steps:
             raise TrainingDiverged(
-                f"Training diverged: {self._bad_steps} steps in a row, up to step {self.step}, "
-                "were not finite.",
+                f"Training diverged: {self._bad_steps} steps in a row, up to step {self.step}, were not finite.",
                 "Lower the learning rate, or check the data with `shapewright data check`.",
             )
 

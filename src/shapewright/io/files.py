@@ -91,9 +91,7 @@ def write_error(path: Path, error: OSError) -> UserError:
             f"The disk is full: {path} could not be written ({_free_mebibytes(path)} MiB free).",
             "Free some space or choose another folder; what was written before is intact.",
         )
-    return UserError(
-        f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is writable."
-    )
+    return UserError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is writable.")
 
 
 def _free_mebibytes(path: Path) -> int:
