@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
 from shapewright.engine.run_dir import SCHEMA, RunDir
 from shapewright.errors import UserError
@@ -50,7 +50,8 @@ def save_checkpoint(
     Raises:
         UserError: if the disk is full; the checkpoints before stay whole.
     """
-    data = safetensors.torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()})
+    own = {name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in tensors.items()}
+    data = safetensors.torch.save(own)
     stem = run.checkpoints / f"step_{step:08d}"
     summary = {
         "schema": SCHEMA,

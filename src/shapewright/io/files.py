@@ -48,14 +48,17 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Return the value in a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
 
     Raises:
-        UserError: if the file is missing, unreadable or not JSON.
+        UserError: if the file is missing, unreadable or not a JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+        return value
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
     except ValueError as error:
@@ -78,7 +81,8 @@ def append_line(path: Path, line: str) -> None:
                 if file.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
-                os.ftruncate(file.fileno(), size)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file.fileno(), size)
                 raise
     except OSError as error:
         raise write_error(path, error) from error
