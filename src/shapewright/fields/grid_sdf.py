@@ -219,10 +219,10 @@ class GridSdf:
         return w1.T @ grad_pre1, direction
 
     def scatter(
-        self, state: GridSdfPass, grad_inputs: Tensor, direction: Tensor, grad: GridSdfParameters, level: int
+        self, state: GridSdfPass, grad_inputs: Tensor, direction: Tensor, table_grad: Tensor, level: int
     ) -> None:
-        """Add the gradient of one level to ``grad.table``."""
+        """Add the gradient of one level to the flat gradient of the table."""
         cpu.scatter_level(
             state.points.numpy(), grad_inputs.numpy(), state.pulled.numpy(), direction.numpy(),
-            *self._constants[level], level, grad.table.view(-1).numpy(), 0, state.points.shape[1],
+            *self._constants[level], level, table_grad.numpy(), 0, state.points.shape[1],
         )  # fmt: skip

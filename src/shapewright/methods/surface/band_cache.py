@@ -71,7 +71,8 @@ class BandCache:
         self.box = box
         self.cell = box.side / resolution
         self.hull = hull
-        self.values = signed_distance_of_voxels(hull, self.cell)
+        self._hull_distance = signed_distance_of_voxels(hull, self.cell)
+        self.values = self._hull_distance.clone()
         self.hull_cells: Int[Tensor, " n"] = hull.reshape(-1).nonzero().squeeze(1)
         self._turn = 0
         unit = torch.ones(3)
@@ -90,6 +91,13 @@ class BandCache:
         self._turn += 1
         cells = self.hull_cells[chosen]
         flat[cells] = evaluate(self._centers[:, cells].contiguous())
+
+    def hull_distance(self, points: Float[Tensor, "3 n"]) -> Float[Tensor, " n"]:
+        """Return the signed distance to the border of the hull at positions of the unit cube, in world units."""
+        # grid_sample names its axes from the last to the first.
+        where = (2.0 * points.T.flip(1) - 1.0).view(1, -1, 1, 1, 3)
+        grid = self._hull_distance[None, None]
+        return torch.nn.functional.grid_sample(grid, where, padding_mode="border", align_corners=False).view(-1)
 
     def random_points(self, count: int, generator: torch.Generator) -> Float[Tensor, "3 n"]:
         """Return positions of the unit cube, uniform in the hull."""

@@ -1,8 +1,8 @@
-"""Training and rendering of an SDF by volume rendering on the CPU, with hand-written gradients.
+"""Training of the volume renderer on the CPU, with hand-written gradients.
 
-The recipe: NeuS weights (arXiv:2106.10689) with a scheduled sharpness, samples packed in a band around the surface that a
-cached grid shows, a small SDF network on a hash grid (arXiv:2201.05989) with fused normals, and a start from the
-visual hull.
+A step is made of shards that run side by side. Each marches its rays, evaluates the field once, and walks back through
+colours, opacities and normals; the hash table's gradient is summed level by level, so the result does not depend on
+the number of threads.
 """
 
 from __future__ import annotations
@@ -15,30 +15,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shapewright.data.pixels import CameraArrays, PixelPool
+from shapewright.data.pixels import PixelPool
 from shapewright.data.scene import Scene
-from shapewright.engine.trainer import Moment
+from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
-from shapewright.fields.grid_radiance import (
-    RadianceParameters,
-    RadiancePass,
-    create_radiance,
-    radiance_backward,
-    radiance_forward,
-)
-from shapewright.fields.grid_sdf import GridSdf, GridSdfParameters, GridSdfPass, create_grid_sdf
+from shapewright.fields.grid_radiance import RadianceParameters, RadiancePass, radiance_backward
+from shapewright.fields.grid_sdf import GridSdfParameters, GridSdfPass
 from shapewright.geometry.cameras import Cameras
 from shapewright.kernels.cpu import compositing
 from shapewright.kernels.cpu.adam import adam_step
-from shapewright.kernels.cpu.marching import march_band, place_samples
-from shapewright.kernels.levels import hash_levels
-from shapewright.methods.surface.band_cache import BandCache, carve
-from shapewright.methods.surface.shards import ShardPool
+from shapewright.methods.surface.band_cache import BandCache, Box, carve
 from shapewright.methods.surface.volume_config import VolumeConfig
+from shapewright.methods.surface.volume_field import Opacities, Packed, VolumeField
 from shapewright.rendering.rendering import Rendering
 
-_COLOR_WEIGHT = 1e-3
-_RENDER_CHUNK = 4096
+_HULL_POINTS = 8192
+_HULL_ERROR = 0.02
+_MOST_RAYS = 4096
 
 
 @dataclass
@@ -53,31 +46,15 @@ class Batch:
 
 
 @dataclass
-class Packed:
-    """Hold the packed samples of some rays.
-
-    Attributes:
-        starts: ``[rays + 1]``; depths, steps: ``[samples]``; points: ``[3, samples]`` in the unit cube.
-    """
-
-    directions: Tensor
-    starts: Tensor
-    depths: Tensor
-    steps: Tensor
-    points: Tensor
-    dropped: int
-
-
-@dataclass
 class ShardResult:
     """Hold the sums of one shard: losses, weights' gradients, and what the table's gradient is scattered from."""
 
-    losses: dict[str, float]
-    rays: int
-    samples: int
     sdf_grad: GridSdfParameters
     color_grad: RadianceParameters
     gain_grad: Tensor
+    losses: dict[str, float] = field(default_factory=dict)
+    rays: int = 0
+    samples: int = 0
     passes: list[tuple[GridSdfPass, Tensor, Tensor]] = field(default_factory=list)
 
 
@@ -99,119 +76,148 @@ class VolumeModel:
 
     Args:
         config: Options.
-        scene: Pictures with masks.
-        seed: Start of all random numbers.
-        threads: Threads to use; the result does not depend on it.
-
-    Raises:
-        UserError: if the scene has no masks, or nothing lies inside all of them.
+        field: The field to train.
+        generator: Draws everything random.
+        num_views: Training pictures, each with an exposure.
     """
 
-    def __init__(self, config: VolumeConfig, scene: Scene, seed: int, threads: int) -> None:
+    def __init__(self, config: VolumeConfig, field: VolumeField, generator: torch.Generator, num_views: int) -> None:
+        self.config = config
+        self.field = field
+        self.generator = generator
+        self.log_gains = torch.zeros(num_views, 3)
+        self.table_grad = torch.zeros_like(field.sdf_weights.table).view(-1)
+        self.moments = {name: Moments.zeros_like(value) for name, value in self._parameters().items()}
+        self.rays_per_shard = 64.0
+        self.updates = 0
+        self.pixels: PixelPool | None = None
+
+    @staticmethod
+    def start(config: VolumeConfig, scene: Scene, seed: int, threads: int) -> VolumeModel:
+        """Return a model whose field is fitted to the visual hull of the training pictures.
+
+        Raises:
+            UserError: if the scene has no masks, or nothing lies inside all of them.
+        """
         if not scene.has_masks:
             raise UserError(
                 f"{scene.path} has no masks, and this preset needs the object's outline in every picture.",
                 "Add a folder mask/ with one picture per photo (white = object), or pictures with an alpha channel.",
             )
-        self.config = config
-        self.scene = scene
-        self.generator = torch.Generator().manual_seed(seed)
-        self.pool = ShardPool(threads)
+        generator = torch.Generator().manual_seed(seed)
         margin = config.sampling.mask_margin_px
         masks = [torch.from_numpy(scene.mask(view)) for view in scene.train]
-        box, hull = carve(scene.cameras[list(scene.train)], masks, config.sampling.cache_resolution, margin)
-        self.cache = BandCache(box, hull)
-        self.box = box
-        grid = config.grid
-        levels = hash_levels(grid.num_levels, grid.log2_table_size, grid.base_resolution, grid.max_resolution)
-        self.levels = levels
-        self.sdf_weights = create_grid_sdf(levels, grid.hidden, grid.features, self.generator)
-        self.color_weights = create_radiance(grid.features, grid.color_hidden, self.generator)
-        self.log_gains = torch.zeros(len(scene.train), 3)
-        self.field = GridSdf(self.sdf_weights, levels, box.side)
-        self.table_grad = self.sdf_weights.zeros_like()
-        self.table_moments = Moments.zeros_like(self.sdf_weights.table.view(-1))
-        self.sdf_moments = Moments.zeros_like(self.sdf_weights.flat)
-        self.color_moments = Moments.zeros_like(self.color_weights.flat)
-        self.gain_moments = Moments.zeros_like(self.log_gains.view(-1))
-        self.rays_per_shard = 64.0
-        self.updates = 0
-        self.sharpness = config.sampling.sharpness_start
-        self.pixels = PixelPool.from_scene(scene, scene.train, margin)
-        self._fit_hull()
+        cameras = scene.cameras[list(scene.train)]
+        box, hull = carve(cameras, masks, config.sampling.cache_resolution, margin)
+        volume = VolumeField(config, BandCache(box, hull), generator, threads)
+        model = VolumeModel(config, volume, generator, len(scene.train))
+        model.read_pixels(scene)
+        model._fit_hull()
+        return model
 
-    # ---- training -------------------------------------------------------------------------------------------------
+    @staticmethod
+    def restore(config: VolumeConfig, tensors: dict[str, Tensor], threads: int) -> VolumeModel:
+        """Return the model that ``state_dict`` described; ``read_pixels`` makes it ready for more training."""
+        box = Box(tensors["box.lower"], float(tensors["box.side"]))
+        generator = torch.Generator()
+        volume = VolumeField(config, BandCache(box, tensors["cache.hull"]), generator, threads)
+        model = VolumeModel(config, volume, generator, len(tensors["log_gains"]))
+        model.load_state_dict(tensors)
+        return model
+
+    def read_pixels(self, scene: Scene) -> None:
+        """Read the training pictures."""
+        self.pixels = PixelPool.from_scene(scene, scene.train, self.config.sampling.mask_margin_px)
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {
+            "table": self.field.sdf_weights.table.view(-1),
+            "sdf": self.field.sdf_weights.flat,
+            "color": self.field.color_weights.flat,
+            "log_gains": self.log_gains.view(-1),
+        }
+
+    # The field as others see it.
+
+    def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Return the SDF at positions of normalised space."""
+        return self.field.sdf(points)
+
+    def sdf_and_normal(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
+        """Return the SDF and its gradient at positions of normalised space."""
+        return self.field.sdf_and_normal(points)
+
+    def color(self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Return colours in [0, 1] of surface points seen along unit directions (away from the camera)."""
+        return self.field.color(points, directions)
+
+    def render_view(self, cameras: Cameras, view: int, step: int = 1) -> Rendering:
+        """Render every ``step``-th pixel of one camera of normalised space."""
+        return self.field.render_view(cameras, view, step)
+
+    # Training.
 
     def _fit_hull(self) -> None:
-        """Fit the field to the hull's distance by L1, so that training starts near the object."""
-        target = self.cache.values
-        resolution = target.shape[0]
-        self.field.active = self.config.grid.start_levels
-        for step in range(self.config.hull_fit_steps):
-            points = torch.rand(3, 8192, generator=self.generator)
-            cells = (points * resolution).long().clamp_(max=resolution - 1)
-            wanted = target[cells[0], cells[1], cells[2]]
-            state = self.field.forward(points)
+        """Fit the field to the hull's distance by a Huber loss, so that training starts near the object."""
+        cache, steps = self.field.cache, self.config.hull_fit_steps
+        self.field.grid.active = self.config.grid.start_levels
+        for step in range(steps):
+            points = torch.rand(3, _HULL_POINTS, generator=self.generator)
+            state = self.field.grid.forward(points)
             grad = torch.zeros_like(state.outputs)
-            grad[0] = (state.outputs[0] - wanted).clamp(-0.02, 0.02) / (0.02 * points.shape[1])
+            error = state.outputs[0] - cache.hull_distance(points)
+            grad[0] = error.clamp(-_HULL_ERROR, _HULL_ERROR) / (_HULL_ERROR * _HULL_POINTS)
             result = self._empty_result()
-            self._field_backward(state, grad, torch.zeros(3, points.shape[1]), result)
-            self._update([result], 1.0 if step < 100 else 0.3)
-        self.cache.refresh(self._sdf_rows, share=1)
+            self._field_backward(state, grad, torch.zeros(3, _HULL_POINTS), result)
+            self._update([result], 1.0 if step < 0.7 * steps else 0.3)
+        cache.refresh(self.field.sdf_rows, share=1)
 
     def _empty_result(self) -> ShardResult:
-        return ShardResult(
-            {}, 0, 0,
-            GridSdfParameters(
-                self.sdf_weights.table, torch.zeros_like(self.sdf_weights.flat),
-                self.sdf_weights.channels, self.sdf_weights.hidden, self.sdf_weights.outputs,
-            ),
-            self.color_weights.zeros_like(),
-            torch.zeros_like(self.log_gains),
-        )  # fmt: skip
+        weights = self.field.sdf_weights
+        grad = GridSdfParameters(
+            weights.table, torch.zeros_like(weights.flat), weights.channels, weights.hidden, weights.outputs
+        )
+        return ShardResult(grad, self.field.color_weights.zeros_like(), torch.zeros_like(self.log_gains))
 
     def _field_backward(self, state: GridSdfPass, grad_outputs: Tensor, grad_normals: Tensor, to: ShardResult) -> None:
-        grad_inputs, direction = self.field.backward(state, grad_outputs, grad_normals, to.sdf_grad)
+        grad_inputs, direction = self.field.grid.backward(state, grad_outputs, grad_normals, to.sdf_grad)
         to.passes.append((state, grad_inputs, direction))
 
     def next_batch(self, moment: Moment) -> list[Batch]:
         """Draw the rays of every shard."""
-        sampling = self.config.sampling
         rays = max(16, int(self.rays_per_shard))
-        points = sampling.eikonal_points // self.config.shards
+        points = self.config.sampling.eikonal_points // self.config.shards
         return [
             Batch(
-                self.pixels.draw(rays, self.generator),
+                self._pool().draw(rays, self.generator),
                 torch.rand(rays, generator=self.generator),
                 torch.rand(rays, 3, generator=self.generator),
-                self.cache.random_points(points, self.generator),
+                self.field.cache.random_points(points, self.generator),
                 torch.randn(3, rays, generator=self.generator),
             )
             for _ in range(self.config.shards)
         ]
 
+    def _pool(self) -> PixelPool:
+        if self.pixels is None:
+            raise ValueError("Call read_pixels before training.")
+        return self.pixels
+
     def train_step(self, batch: list[Batch], moment: Moment) -> dict[str, float]:
         """Take one optimiser step and return the losses."""
-        self._set_progress(moment.progress)
-        results = self.pool.map(self._shard_step, batch)
+        self.field.set_progress(moment.progress)
+        results = self.field.pool.map(self._shard_step, batch)
         losses = {key: sum(r.losses[key] for r in results) for key in results[0].losses}
         rays, samples = sum(r.rays for r in results), sum(r.samples for r in results)
-        flat = sum(float(r.sdf_grad.flat.abs().sum() + r.color_grad.flat.abs().sum()) for r in results)
-        if not math.isfinite(flat + losses["loss"]):
+        size = sum(float(r.sdf_grad.flat.abs().sum() + r.color_grad.flat.abs().sum()) for r in results)
+        if not math.isfinite(size + losses["loss"]):
             return {**losses, "skipped": 1.0}
         self._update(results, self._rate_share(moment))
-        target = self.config.sampling.samples / self.config.shards
-        self.rays_per_shard += 0.1 * (min(target * rays / max(samples, 1), 4096.0) / 1.0 - self.rays_per_shard)
+        fitting = self.config.sampling.samples / self.config.shards * rays / max(samples, 1)
+        self.rays_per_shard += 0.1 * (min(fitting, _MOST_RAYS) - self.rays_per_shard)
         if (moment.step + 1) % self.config.sampling.cache_every == 0:
-            self.cache.refresh(self._sdf_rows)
-        return {**losses, "rays": float(rays), "samples": float(samples), "sharpness": self.sharpness}
-
-    def _set_progress(self, progress: float) -> None:
-        grid, sampling = self.config.grid, self.config.sampling
-        joined = (grid.num_levels - grid.start_levels) * min(progress / max(grid.all_levels_by, 1e-9), 1.0)
-        self.field.active = grid.start_levels + int(joined + 1e-9)
-        share = min(progress / sampling.sharpest_by, 1.0)
-        self.sharpness = sampling.sharpness_start * (sampling.sharpness_end / sampling.sharpness_start) ** share
+            self.field.cache.refresh(self.field.sdf_rows)
+        return {**losses, "rays": float(rays), "samples": float(samples), "sharpness": self.field.sharpness}
 
     def _rate_share(self, moment: Moment) -> float:
         optim = self.config.optim
@@ -219,129 +225,108 @@ class VolumeModel:
         late = max(moment.progress - optim.decay_from, 0.0) / (1.0 - optim.decay_from)
         return warm * optim.final_share ** min(late, 1.0)
 
-    def _march(self, origins: Tensor, directions: Tensor, jitter: Tensor, wanted: Tensor, capacity: int) -> Packed:
-        sampling = self.config.sampling
-        settings = (self.sharpness, sampling.least_step, sampling.greatest_step, sampling.longest_skip,
-                    self.cache.cell, 0.03, self.cache.cell)  # fmt: skip
-        starts = torch.empty(len(origins) + 1, dtype=torch.int64)
-        depths, steps = torch.empty(capacity), torch.empty(capacity)
-        unit_origins, unit_directions = self.box.to_unit(origins), directions / self.box.side
-        dropped = march_band(
-            unit_origins.numpy(), unit_directions.numpy(), jitter.numpy(), wanted.numpy(), self.cache.values.numpy(),
-            tuple(np.float32(value) for value in settings), starts.numpy(), depths.numpy(), steps.numpy(),
-        )  # fmt: skip
-        count = int(starts[-1])
-        points = torch.empty(3, count)
-        place_samples(
-            unit_origins.numpy(), unit_directions.numpy(), starts.numpy(), depths.numpy(), points.numpy()
-        )
-        return Packed(directions, starts, depths[:count], steps[:count], points, dropped)
-
     def _shard_step(self, batch: Batch) -> ShardResult:
-        """Return the gradients of one shard: the whole step but the sums over shards."""
-        config, loss = self.config, self.config.loss
-        result = self._empty_result()
-        origins, directions, views = self.pixels.cameras.rays(batch.pixels)
-        target = self.pixels.rgb[batch.pixels].float().div_(255.0)
-        coverage = self.pixels.alpha[batch.pixels].float().div_(255.0)
+        """Return the gradients of one shard."""
+        config, result, pool = self.config, self._empty_result(), self._pool()
+        origins, directions, views = pool.cameras.rays(batch.pixels)
+        target = pool.rgb[batch.pixels].float().div_(255.0)
+        coverage = pool.alpha[batch.pixels].float().div_(255.0)
         capacity = 2 * config.sampling.samples // config.shards + 4096
-        packed = self._march(origins, directions, batch.jitter, coverage > 0.5, capacity)
-        n, rays = packed.points.shape[1], len(origins)
-        state = self.field.forward(torch.cat([packed.points, batch.eikonal_points], dim=1))
-        grad_normals, eikonal = self._eikonal(state.normals)
+        packed = self.field.march(origins, directions, batch.jitter, coverage > 0.5, capacity)
+        state = self.field.grid.forward(torch.cat([packed.points, batch.eikonal_points], dim=1))
         grad_outputs = torch.zeros_like(state.outputs)
-        alpha, by_sdf, by_slope, weights, before = (torch.empty(n) for _ in range(5))
-        rest = torch.empty(rays)
-        starts = packed.starts.numpy()
-        compositing.neus_alpha(
-            state.outputs[0].numpy(), state.normals.numpy(), directions.numpy(), starts, packed.steps.numpy(),
-            np.float32(self.sharpness), alpha.numpy(), by_sdf.numpy(), by_slope.numpy(), 0, rays,
-        )  # fmt: skip
-        compositing.composite(alpha.numpy(), starts, weights.numpy(), before.numpy(), rest.numpy(), 0, rays)
-        slots = torch.empty(n, dtype=torch.int32)
-        kept = compositing.keep_heavy(weights.numpy(), np.float32(_COLOR_WEIGHT), slots.numpy())
-        radiance = self._radiance(state, packed, slots, kept)
-        colors = torch.empty(rays, 3)
-        compositing.ray_sum(
-            weights.numpy(), radiance.colors.numpy(), slots.numpy(), starts, colors.numpy(), 0, rays
+        grad_normals, eikonal = self._eikonal(state.normals)
+        seen = self.field.opacities(state.outputs, state.normals, packed)
+        radiance = self.field.radiance(state.outputs, state.normals, packed, seen.slots, seen.kept)
+        losses, grad_colors, grad_rest = self._pixel_losses(
+            batch, target, coverage, views, packed, seen, radiance, result
         )
-        scale = 1.0 / (rays * config.shards)
+        self._pixels_backward(packed, seen, radiance, grad_colors, grad_rest, state, grad_outputs, grad_normals, result)
+        self._field_backward(state, grad_outputs, grad_normals, result)
+        losses["eikonal"] = eikonal
+        losses["loss"] += config.loss.eikonal * eikonal
+        if config.loss.smoothness > 0 or config.loss.smoothness_clipped > 0:
+            losses["smoothness"] = self._smoothness(batch, origins, packed, seen, target, result)
+            losses["loss"] += losses["smoothness"]
+        result.losses, result.rays, result.samples = losses, len(origins) - packed.dropped, len(packed.depths)
+        return result
+
+    def _pixel_losses(
+        self, batch: Batch, target: Tensor, coverage: Tensor, views: Tensor, packed: Packed, seen: Opacities,
+        radiance: RadiancePass, result: ShardResult,
+    ) -> tuple[dict[str, float], Tensor, Tensor]:  # fmt: skip
+        """Return the losses of the rays and their gradients by colour and by what is left of the light."""
+        loss, rays = self.config.loss, len(target)
+        colors, grad_colors, grad_rest = torch.empty(rays, 3), torch.empty(rays, 3), torch.empty(rays)
+        compositing.ray_sum(
+            seen.weights.numpy(), radiance.colors.numpy(), seen.slots.numpy(), packed.starts.numpy(),
+            colors.numpy(), 0, rays,
+        )  # fmt: skip
+        scale = 1.0 / (rays * self.config.shards)
         settings = (loss.charbonnier, loss.clipped_from, loss.photometric * scale / 3.0, loss.mask * scale)
-        grad_colors, grad_rest = torch.empty(rays, 3), torch.empty(rays)
-        photo_sum, mask_sum = compositing.pixel_loss(
-            colors.numpy(), rest.numpy(), batch.background.numpy(), target.numpy(), coverage.numpy(),
+        photometric, mask = compositing.pixel_loss(
+            colors.numpy(), seen.rest.numpy(), batch.background.numpy(), target.numpy(), coverage.numpy(),
             self.log_gains.exp().numpy(), views.numpy(), tuple(np.float32(value) for value in settings),
             grad_colors.numpy(), grad_rest.numpy(), result.gain_grad.numpy(),
         )  # fmt: skip
-        # Backwards: colours and weights, opacity, field.
+        losses = {"photometric": photometric * scale / 3.0, "mask": mask * scale}
+        total = loss.photometric * losses["photometric"] + loss.mask * losses["mask"]
+        return {"loss": total, **losses}, grad_colors, grad_rest
+
+    def _pixels_backward(
+        self, packed: Packed, seen: Opacities, radiance: RadiancePass, grad_colors: Tensor, grad_rest: Tensor,
+        state: GridSdfPass, grad_outputs: Tensor, grad_normals: Tensor, result: ShardResult,
+    ) -> None:  # fmt: skip
+        """Walk from the rays back to the field: add to ``grad_outputs``, ``grad_normals`` and the colour weights."""
+        n, rays, starts = len(packed.depths), len(packed.directions), packed.starts.numpy()
         grad_weights, grad_alpha, grad_values = torch.empty(n), torch.empty(n), torch.empty_like(radiance.colors)
         compositing.ray_sum_backward(
-            weights.numpy(), radiance.colors.numpy(), slots.numpy(), starts, grad_colors.numpy(),
+            seen.weights.numpy(), radiance.colors.numpy(), seen.slots.numpy(), starts, grad_colors.numpy(),
             grad_weights.numpy(), grad_values.numpy(), 0, rays,
         )  # fmt: skip
         compositing.composite_backward(
-            alpha.numpy(), starts, before.numpy(), grad_weights.numpy(), grad_rest.numpy(), grad_alpha.numpy(), 0, rays
-        )
-        grad_inputs = radiance_backward(self.color_weights, radiance, grad_values, result.color_grad)
+            seen.alpha.numpy(), starts, seen.before.numpy(), grad_weights.numpy(), grad_rest.numpy(),
+            grad_alpha.numpy(), 0, rays,
+        )  # fmt: skip
+        grad_inputs = radiance_backward(self.field.color_weights, radiance, grad_values, result.color_grad)
         compositing.radiance_input_backward(
-            grad_inputs.numpy(), radiance.inputs.numpy(), state.normals.numpy(), slots.numpy(),
+            grad_inputs.numpy(), radiance.inputs.numpy(), state.normals.numpy(), seen.slots.numpy(),
             grad_outputs.numpy(), grad_normals.numpy(), 0, n,
         )  # fmt: skip
         compositing.add_alpha_gradient(
-            grad_alpha.numpy(), by_sdf.numpy(), by_slope.numpy(), directions.numpy(), starts,
+            grad_alpha.numpy(), seen.by_sdf.numpy(), seen.by_slope.numpy(), packed.directions.numpy(), starts,
             grad_outputs[0].numpy(), grad_normals.numpy(), 0, rays,
         )  # fmt: skip
-        self._field_backward(state, grad_outputs, grad_normals, result)
-        photometric, mask = photo_sum * scale / 3.0, mask_sum * scale
-        total = loss.photometric * photometric + loss.mask * mask + loss.eikonal * eikonal
-        result.losses = {"loss": total, "photometric": photometric, "mask": mask, "eikonal": eikonal}
-        if loss.smoothness > 0 or loss.smoothness_clipped > 0:
-            result.losses["smoothness"] = self._smoothness(batch, packed, weights, rest, target, result)
-        result.rays, result.samples = rays - packed.dropped, n
-        return result
 
     def _eikonal(self, normals: Float[Tensor, "3 n"]) -> tuple[Tensor, float]:
-        """Return the gradient of ``mean (|n| - 1)^2`` times its weight, and the share of the mean."""
+        """Return the gradient of ``mean (|n| - 1)^2`` times its weight, and the shard's share of the mean."""
         length = normals.norm(dim=0).clamp_(min=1e-6)
         excess = length - 1.0
         share = 1.0 / (normals.shape[1] * self.config.shards)
         grad = normals * (2.0 * self.config.loss.eikonal * share * excess / length)
         return grad, float(excess.square().sum()) * share
 
-    def _radiance(self, state: GridSdfPass, packed: Packed, slots: Tensor, kept: int) -> RadiancePass:
-        inputs = torch.empty(self.color_weights.inputs, kept)
-        compositing.radiance_input(
-            state.outputs.numpy(), state.normals.numpy(), packed.directions.numpy(), packed.starts.numpy(),
-            slots.numpy(), inputs.numpy(), 0, len(packed.directions),
-        )  # fmt: skip
-        return radiance_forward(self.color_weights, inputs)
-
     def _smoothness(
-        self, batch: Batch, packed: Packed, weights: Tensor, rest: Tensor, target: Tensor, result: ShardResult
+        self, batch: Batch, origins: Tensor, packed: Packed, seen: Opacities, target: Tensor, result: ShardResult
     ) -> float:
         """Pull together the unit normals of the point a ray sees and of a random neighbour; return the loss."""
         loss = self.config.loss
         clipped = (target >= loss.clipped_from).all(dim=1)
         weight = torch.where(clipped, loss.smoothness + loss.smoothness_clipped, loss.smoothness)
-        use = ((rest < 0.3) & (weight > 0)).nonzero().squeeze(1)
-        if loss.smoothness > 0:
-            use = use[(batch.jitter[use] < 0.25) | clipped[use]]
+        use = ((seen.rest < 0.3) & (weight > 0) & (clipped | (batch.jitter < 0.25))).nonzero().squeeze(1)
         if len(use) == 0:
             return 0.0
-        sums = torch.zeros(len(weights) + 1, dtype=torch.float64)
-        torch.cumsum(weights.double() * packed.depths, 0, out=sums[1:])
-        depth = ((sums[packed.starts[1:]] - sums[packed.starts[:-1]]) / (1.0 - rest.double()).clamp(min=0.1)).float()
-        origins, directions, _ = self.pixels.cameras.rays(batch.pixels[use])
-        points = self.box.to_unit(origins + depth[use, None] * directions).T
-        step = batch.neighbours[:, use] * (loss.smoothness_distance / self.box.side)
-        both = torch.cat([points, points + step], dim=1).contiguous()
-        state = self.field.forward(both)
+        sums = torch.zeros(len(seen.weights) + 1, dtype=torch.float64)
+        torch.cumsum(seen.weights.double() * packed.depths, 0, out=sums[1:])
+        depth = (sums[packed.starts[1:]] - sums[packed.starts[:-1]]) / (1.0 - seen.rest.double())
+        points = self.field.box.to_unit(origins[use] + depth[use, None].float() * packed.directions[use]).T
+        step = batch.neighbours[:, use] * (loss.smoothness_distance / self.field.box.side)
+        state = self.field.grid.forward(torch.cat([points, points + step], dim=1).contiguous())
         length = state.normals.norm(dim=0).clamp(min=1e-6)
         unit = state.normals / length
         gap = unit[:, : len(use)] - unit[:, len(use) :]
         share = weight[use] / (len(target) * self.config.shards)
-        grad_gap = 2.0 * share * gap
-        grad_unit = torch.cat([grad_gap, -grad_gap], dim=1)
+        grad_unit = torch.cat([2.0 * share * gap, -2.0 * share * gap], dim=1)
         grad_normals = (grad_unit - unit * (grad_unit * unit).sum(0)) / length
         self._field_backward(state, torch.zeros_like(state.outputs), grad_normals, result)
         return float((share * gap.square().sum(0)).sum())
@@ -350,118 +335,61 @@ class VolumeModel:
         """Take one Adam step with the sums of all shards."""
         self.updates += 1
         optim = self.config.optim
-        rates = (optim.table_rate * rate_share, optim.network_rate * rate_share)
-        self.pool.map(lambda level: self._update_level(level, results, rates[0]), range(self.field.active))
-        sdf, color = results[0].sdf_grad.flat, results[0].color_grad.flat
-        for other in results[1:]:
-            sdf += other.sdf_grad.flat
-            color += other.color_grad.flat
-        self._adam(self.sdf_weights.flat, sdf, self.sdf_moments, rates[1], 0.0, (0, len(sdf)))
-        self._adam(self.color_weights.flat, color, self.color_moments, rates[1], 0.0, (0, len(color)))
+        rate = optim.network_rate * rate_share
+        levels = range(self.field.grid.active)
+        self.field.pool.map(lambda level: self._update_level(level, results, optim.table_rate * rate_share), levels)
+        for name, grads in (("sdf", [r.sdf_grad.flat for r in results]), ("color", [r.color_grad.flat for r in results])):
+            self._adam(name, sum(grads[1:], grads[0]), rate, 0.0)
         if optim.exposure_rate > 0:
             gains = sum((r.gain_grad for r in results[1:]), results[0].gain_grad) * self.log_gains.exp()
-            self._adam(self.log_gains.view(-1), gains.view(-1), self.gain_moments,
-                       optim.exposure_rate * rate_share, 0.0, (0, gains.numel()))  # fmt: skip
+            self._adam("log_gains", gains.view(-1), optim.exposure_rate * rate_share, 0.0)
             self.log_gains -= self.log_gains.mean(0)
 
     def _update_level(self, level: int, results: list[ShardResult], rate: float) -> None:
         for result in results:
             for state, grad_inputs, direction in result.passes:
-                self.field.scatter(state, grad_inputs, direction, self.table_grad, level)
-        optim, levels = self.config.optim, self.levels
-        decay = 0.0
-        if optim.table_decay > 0:
-            share = level / max(levels.num_levels - 1, 1)
-            decay = optim.table_decay * (optim.table_decay_fine / optim.table_decay) ** share
-        span = (2 * levels.starts[level], 2 * (levels.starts[level] + levels.sizes[level]))
-        table, gradient = self.sdf_weights.table.view(-1), self.table_grad.table.view(-1)
-        self._adam(table, gradient, self.table_moments, rate, decay, span)
+                self.field.grid.scatter(state, grad_inputs, direction, self.table_grad, level)
+        optim, levels = self.config.optim, self.field.levels
+        share = level / max(levels.num_levels - 1, 1)
+        decay = optim.table_decay**(1.0 - share) * optim.table_decay_fine**share if optim.table_decay > 0 else 0.0
+        first = levels.starts[level]
+        self._adam("table", self.table_grad, rate, decay, (2 * first, 2 * (first + levels.sizes[level])))
 
     def _adam(
-        self, parameter: Tensor, gradient: Tensor, moments: Moments, rate: float, decay: float, span: tuple[int, int]
+        self, name: str, gradient: Tensor, rate: float, decay: float, span: tuple[int, int] | None = None
     ) -> None:
-        optim = self.config.optim
+        optim, moments, parameter = self.config.optim, self.moments[name], self._parameters()[name]
         corrections = (1.0 / (1.0 - optim.beta1**self.updates), 1.0 / (1.0 - optim.beta2**self.updates))
         numbers = [np.float32(v) for v in (rate, optim.beta1, optim.beta2, optim.eps, decay, *corrections)]
         adam_step(
-            parameter.numpy(), gradient.numpy(), moments.mean.numpy(), moments.square.numpy(), *numbers, *span
-        )
-
-    # ---- the field as others see it --------------------------------------------------------------------------------
-
-    def _sdf_rows(self, points: Float[Tensor, "3 n"]) -> Tensor:
-        parts = self.pool.map(lambda part: self.field.values(part.contiguous())[0], points.split(16384, dim=1))
-        return torch.cat(parts)
-
-    def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-        """Return the SDF at positions of normalised space, in normalised units."""
-        return self._sdf_rows(self.box.to_unit(points).T.contiguous())
-
-    def sdf_and_normal(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
-        """Return the SDF and its gradient at positions of normalised space."""
-        parts = self.pool.map(
-            lambda part: self.field.forward(part.contiguous()), self.box.to_unit(points).T.split(8192, dim=1)
-        )
-        return torch.cat([p.outputs[0] for p in parts]), torch.cat([p.normals for p in parts], dim=1).T
-
-    def color(self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """Return colours in [0, 1] of surface points seen along unit directions (away from the camera)."""
-        def part(pair: tuple[Tensor, Tensor]) -> Tensor:
-            state = self.field.forward(self.box.to_unit(pair[0]).T.contiguous())
-            n = len(pair[0])
-            starts = torch.arange(n + 1)
-            empty = torch.empty(0)
-            packed = Packed(pair[1].contiguous(), starts, empty, empty, empty, 0)
-            return self._radiance(state, packed, torch.arange(n, dtype=torch.int32), n).colors.T
-
-        pairs = list(zip(points.split(8192), directions.split(8192), strict=True))
-        return torch.cat(self.pool.map(part, pairs)) if pairs else torch.empty(0, 3)
-
-    def render_view(self, cameras: Cameras, view: int, step: int = 1) -> Rendering:
-        """Render every ``step``-th pixel of one camera of normalised space."""
-        origins, directions = cameras.to(dtype=torch.float32).image_rays(view, step)
-        parts = self.pool.map(
-            self._render_rays,
-            list(zip(origins.split(_RENDER_CHUNK), directions.split(_RENDER_CHUNK), strict=True)),
-        )
-        rows = torch.cat(parts)
-        width, height = (math.ceil(int(size) / step) for size in cameras.sizes[view])
-        rgb, opacity, depth, normal = rows.view(height, width, 8).split([3, 1, 1, 3], dim=2)
-        return Rendering(rgb, opacity[..., 0], depth[..., 0], normal)
-
-    def _render_rays(self, rays: tuple[Tensor, Tensor]) -> Float[Tensor, "rays 8"]:
-        """Return colour, opacity, depth and normal of rays."""
-        origins, directions = rays[0].contiguous(), rays[1].contiguous()
-        count = len(origins)
-        wanted = torch.zeros(count, dtype=torch.bool)
-        packed = self._march(origins, directions, torch.full((count,), 0.5), wanted, 16 * count)
-        if packed.dropped:
-            if count == 1:
-                packed = self._march(origins, directions, torch.full((count,), 0.5), wanted, 1 << 16)
-            else:
-                half = count // 2
-                return torch.cat(
-                    [self._render_rays((origins[part], directions[part])) for part in (slice(half), slice(half, None))]
-                )
-        n = packed.points.shape[1]
-        state = self.field.forward(packed.points)
-        alpha, scratch, weights, before = (torch.empty(n) for _ in range(4))
-        rest = torch.empty(count)
-        starts = packed.starts.numpy()
-        compositing.neus_alpha(
-            state.outputs[0].numpy(), state.normals.numpy(), directions.numpy(), starts, packed.steps.numpy(),
-            np.float32(self.sharpness), alpha.numpy(), scratch.numpy(), torch.empty(n).numpy(), 0, count,
+            parameter.numpy(), gradient.numpy(), moments.mean.numpy(), moments.square.numpy(), *numbers,
+            *(span or (0, len(parameter))),
         )  # fmt: skip
-        compositing.composite(alpha.numpy(), starts, weights.numpy(), before.numpy(), rest.numpy(), 0, count)
-        slots = torch.empty(n, dtype=torch.int32)
-        kept = compositing.keep_heavy(weights.numpy(), np.float32(_COLOR_WEIGHT), slots.numpy())
-        colors = self._radiance(state, packed, slots, kept).colors
-        heavy = slots >= 0
-        values = torch.cat([colors, packed.depths[heavy][None], state.normals[:, heavy]])
-        sums = torch.empty(count, 7)
-        compositing.ray_sum(weights.numpy(), values.numpy(), slots.numpy(), starts, sums.numpy(), 0, count)
-        opacity = 1.0 - rest
-        depth = torch.where(opacity > 0.5, sums[:, 3] / opacity, torch.nan)
-        normal = sums[:, 4:] / sums[:, 4:].norm(dim=1, keepdim=True).clamp(min=1e-6)
-        normal = torch.where(opacity[:, None] > 0.5, normal, 0.0)
-        return torch.cat([sums[:, :3], opacity[:, None], depth[:, None], normal], dim=1)
+
+    # Exact continuation.
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that an exact continuation needs."""
+        state = {f"weights.{name}": value for name, value in self._parameters().items()}
+        for name, moments in self.moments.items():
+            state |= {f"mean.{name}": moments.mean, f"square.{name}": moments.square}
+        state |= {f"cache.{name}": value for name, value in self.field.cache.state_dict().items()}
+        return state | {
+            "log_gains": self.log_gains,
+            "box.lower": self.field.box.lower,
+            "box.side": torch.tensor(self.field.box.side, dtype=torch.float64),
+            "rays_per_shard": torch.tensor(self.rays_per_shard, dtype=torch.float64),
+            "updates": torch.tensor(self.updates),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``state_dict`` returned."""
+        for name, value in self._parameters().items():
+            value.copy_(tensors[f"weights.{name}"])
+            self.moments[name].mean.copy_(tensors[f"mean.{name}"])
+            self.moments[name].square.copy_(tensors[f"square.{name}"])
+        self.field.cache.load_state_dict({k: tensors[f"cache.{k}"] for k in ("values", "turn")})
+        self.rays_per_shard = float(tensors["rays_per_shard"])
+        self.updates = int(tensors["updates"])
+        self.generator.set_state(tensors["generator"])
