@@ -1,0 +1,372 @@
+"""Hash grid on the CPU: numba loops over blocks of points, in three steps.
+
+Step 1 finds the eight rows and the place in the cell for each point of a block (vectorised; the only step that tells
+dense from hashed levels), step 2 turns places into weights or sums (vectorised), step 3 walks the table (scalar loads:
+gather instructions are slow on many processors). Formulas: ``reference/hash_grid.py``. Along an axis, ``b`` is the
+weight of the upper corner, ``a`` and ``c`` are its first and second derivative by position; corner ``4 z + 2 y + x``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numba import njit
+from torch import Tensor
+
+from shapewright.kernels.levels import HashGrid, HashLevels
+from shapewright.kernels.pool import run_slices, run_tasks
+
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+# Rows, places and weights of a block stay in the first-level cache; constant pitches let LLVM see that columns differ.
+_BLOCK = np.uint64(256)
+_P1, _P2, _P3, _P4, _P5, _P6, _P7 = (np.uint64(k * 256) for k in range(1, 8))
+_U0, _U1, _U2, _U3, _U8 = (np.uint64(k) for k in (0, 1, 2, 3, 8))
+_ONE = np.uint32(1)
+_PRIME_Y = np.uint32(2654435761)
+_PRIME_Z = np.uint32(805459861)
+
+
+# Step 1: rows and places.
+
+
+@njit(**_OPTIONS)
+def _rows_dense(x, rows, b, first, count, scale, offset, start, resolution):
+    # min after the cast is also the guard against NaN, whose integer is arbitrary.
+    last = np.uint32(resolution - np.uint32(2))
+    layer = np.uint32(resolution * resolution)
+    for k in range(count):
+        n = _U3 * (first + k)
+        px, py, pz = x[n] * scale + offset, x[n + _U1] * scale + offset, x[n + _U2] * scale + offset
+        ix = min(np.uint32(np.int32(px)), last)
+        iy = min(np.uint32(np.int32(py)), last)
+        iz = min(np.uint32(np.int32(pz)), last)
+        b[k] = px - x.dtype.type(np.int32(ix))
+        b[_P1 + k] = py - x.dtype.type(np.int32(iy))
+        b[_P2 + k] = pz - x.dtype.type(np.int32(iz))
+        row = np.uint32(start + np.uint32(ix + np.uint32(resolution * np.uint32(iy + np.uint32(resolution * iz)))))
+        rows[k] = row
+        rows[_P1 + k] = np.uint32(row + _ONE)
+        rows[_P2 + k] = np.uint32(row + resolution)
+        rows[_P3 + k] = np.uint32(row + np.uint32(resolution + _ONE))
+        rows[_P4 + k] = np.uint32(row + layer)
+        rows[_P5 + k] = np.uint32(row + np.uint32(layer + _ONE))
+        rows[_P6 + k] = np.uint32(row + np.uint32(layer + resolution))
+        rows[_P7 + k] = np.uint32(row + np.uint32(np.uint32(layer + resolution) + _ONE))
+
+
+@njit(**_OPTIONS)
+def _rows_hashed(x, rows, b, first, count, scale, offset, start, mask):
+    for k in range(count):
+        n = _U3 * (first + k)
+        px, py, pz = x[n] * scale + offset, x[n + _U1] * scale + offset, x[n + _U2] * scale + offset
+        jx, jy, jz = np.int32(px), np.int32(py), np.int32(pz)
+        b[k] = px - x.dtype.type(jx)
+        b[_P1 + k] = py - x.dtype.type(jy)
+        b[_P2 + k] = pz - x.dtype.type(jz)
+        x0, y0, z0 = np.uint32(jx), np.uint32(np.uint32(jy) * _PRIME_Y), np.uint32(np.uint32(jz) * _PRIME_Z)
+        x1, y1, z1 = np.uint32(x0 + _ONE), np.uint32(y0 + _PRIME_Y), np.uint32(z0 + _PRIME_Z)
+        rows[k] = np.uint32(start + np.uint32((x0 ^ y0 ^ z0) & mask))
+        rows[_P1 + k] = np.uint32(start + np.uint32((x1 ^ y0 ^ z0) & mask))
+        rows[_P2 + k] = np.uint32(start + np.uint32((x0 ^ y1 ^ z0) & mask))
+        rows[_P3 + k] = np.uint32(start + np.uint32((x1 ^ y1 ^ z0) & mask))
+        rows[_P4 + k] = np.uint32(start + np.uint32((x0 ^ y0 ^ z1) & mask))
+        rows[_P5 + k] = np.uint32(start + np.uint32((x1 ^ y0 ^ z1) & mask))
+        rows[_P6 + k] = np.uint32(start + np.uint32((x0 ^ y1 ^ z1) & mask))
+        rows[_P7 + k] = np.uint32(start + np.uint32((x1 ^ y1 ^ z1) & mask))
+
+
+@njit(**_OPTIONS)
+def _cells(x, rows, bac, first, count, scale, offset, level, smooth):
+    """Fill the rows and, in the three parts of ``bac``, the upper weights and their derivatives by position."""
+    b, a, c = bac[0], bac[1], bac[2]
+    start, resolution, size, dense = level[0], level[1], level[2], level[3]
+    if dense:
+        _rows_dense(x, rows, b, first, count, scale, offset, start, resolution)
+    else:
+        _rows_hashed(x, rows, b, first, count, scale, offset, start, np.uint32(size - _ONE))
+    if smooth:
+        one, three, six = x.dtype.type(1), x.dtype.type(3), x.dtype.type(6)
+        for k in range(b.size):
+            r = b[k]
+            b[k] = r * r * (three - r - r)
+            a[k] = scale * six * (r - r * r)
+            c[k] = scale * scale * six * (one - r - r)
+
+
+# Step 2: weights of the corners, and sums over corners of one number at each.
+
+
+@njit(**_OPTIONS)
+def _weights(b, w, count):
+    one = b.dtype.type(1)
+    for k in range(count):
+        x1, y1, z1 = b[k], b[_P1 + k], b[_P2 + k]
+        x0, y0, z0 = one - x1, one - y1, one - z1
+        w[k], w[_P1 + k] = x0 * (y0 * z0), x1 * (y0 * z0)
+        w[_P2 + k], w[_P3 + k] = x0 * (y1 * z0), x1 * (y1 * z0)
+        w[_P4 + k], w[_P5 + k] = x0 * (y0 * z1), x1 * (y0 * z1)
+        w[_P6 + k], w[_P7 + k] = x0 * (y1 * z1), x1 * (y1 * z1)
+
+
+@njit(**_OPTIONS)
+def _weights_along(b, a, v, w, first, count):
+    one = b.dtype.type(1)
+    for k in range(count):
+        n = _U3 * (first + k)
+        x1, y1, z1 = b[k], b[_P1 + k], b[_P2 + k]
+        x0, y0, z0 = one - x1, one - y1, one - z1
+        dx, dy, dz = v[n] * a[k], v[n + _U1] * a[_P1 + k], v[n + _U2] * a[_P2 + k]
+        yz = dx * (y0 * z0), dx * (y1 * z0), dx * (y0 * z1), dx * (y1 * z1)
+        s00, s10 = -(dy * z0 + dz * y0), dy * z0 - dz * y1
+        s01, s11 = dz * y0 - dy * z1, dy * z1 + dz * y1
+        w[k], w[_P1 + k] = x0 * s00 - yz[0], x1 * s00 + yz[0]
+        w[_P2 + k], w[_P3 + k] = x0 * s10 - yz[1], x1 * s10 + yz[1]
+        w[_P4 + k], w[_P5 + k] = x0 * s01 - yz[2], x1 * s01 + yz[2]
+        w[_P6 + k], w[_P7 + k] = x0 * s11 - yz[3], x1 * s11 + yz[3]
+
+
+@njit(**_OPTIONS)
+def _slope(q, b, a, out, first, count):
+    for k in range(count):
+        y, z = b[_P1 + k], b[_P2 + k]
+        d00, d10 = q[_P1 + k] - q[k], q[_P3 + k] - q[_P2 + k]
+        d01, d11 = q[_P5 + k] - q[_P4 + k], q[_P7 + k] - q[_P6 + k]
+        m00, m10 = q[k] + b[k] * d00, q[_P2 + k] + b[k] * d10
+        m01, m11 = q[_P4 + k] + b[k] * d01, q[_P6 + k] + b[k] * d11
+        dx0, dx1 = d00 + y * (d10 - d00), d01 + y * (d11 - d01)
+        n = _U3 * (first + k)
+        out[n] += a[k] * (dx0 + z * (dx1 - dx0))
+        out[n + _U1] += a[_P1 + k] * (m10 - m00 + z * ((m11 - m01) - (m10 - m00)))
+        out[n + _U2] += a[_P2 + k] * (m01 + y * (m11 - m01) - (m00 + y * (m10 - m00)))
+
+
+@njit(**_OPTIONS)
+def _slope_along(q, b, a, c, v, out, first, count):
+    for k in range(count):
+        y, z = b[_P1 + k], b[_P2 + k]
+        d00, d10 = q[_P1 + k] - q[k], q[_P3 + k] - q[_P2 + k]
+        d01, d11 = q[_P5 + k] - q[_P4 + k], q[_P7 + k] - q[_P6 + k]
+        m00, m10 = q[k] + b[k] * d00, q[_P2 + k] + b[k] * d10
+        m01, m11 = q[_P4 + k] + b[k] * d01, q[_P6 + k] + b[k] * d11
+        dx0, dx1 = d00 + y * (d10 - d00), d01 + y * (d11 - d01)
+        dy0, dy1 = m10 - m00, m11 - m01
+        n = _U3 * (first + k)
+        vx, vy, vz = v[n], v[n + _U1], v[n + _U2]
+        ax, ay, az = a[k], a[_P1 + k], a[_P2 + k]
+        xy = ax * ay * (d10 - d00 + z * ((d11 - d01) - (d10 - d00)))
+        xz = ax * az * (dx1 - dx0)
+        yz = ay * az * (dy1 - dy0)
+        out[n] += c[k] * (dx0 + z * (dx1 - dx0)) * vx + xy * vy + xz * vz
+        out[n + _U1] += xy * vx + c[_P1 + k] * (dy0 + z * (dy1 - dy0)) * vy + yz * vz
+        out[n + _U2] += xz * vx + yz * vy + c[_P2 + k] * (m01 + y * dy1 - (m00 + y * dy0)) * vz
+
+
+# Step 3: the table. Two features, the usual case, are written out.
+
+
+@njit(**_OPTIONS)
+def _read(table, rows, w, y, features, column, first, count):
+    if features == _U2:
+        for k in range(count):
+            row = _U2 * np.uint64(rows[k])
+            s0, s1 = w[k] * table[row], w[k] * table[row + _U1]
+            for corner in range(_U1, _U8):
+                row = _U2 * np.uint64(rows[corner * _BLOCK + k])
+                s0 += w[corner * _BLOCK + k] * table[row]
+                s1 += w[corner * _BLOCK + k] * table[row + _U1]
+            place = (first + k) * column[1] + column[0]
+            y[place], y[place + _U1] = s0, s1
+        return
+    for k in range(count):
+        for f in range(features):
+            s = table.dtype.type(0)
+            for corner in range(_U8):
+                s += w[corner * _BLOCK + k] * table[features * np.uint64(rows[corner * _BLOCK + k]) + f]
+            y[(first + k) * column[1] + column[0] + f] = s
+
+
+@njit(**_OPTIONS)
+def _dot(table, rows, g, q, features, column, first, count):
+    if features == _U2:
+        for k in range(count):
+            place = (first + k) * column[1] + column[0]
+            g0, g1 = g[place], g[place + _U1]
+            for corner in range(_U8):
+                row = _U2 * np.uint64(rows[corner * _BLOCK + k])
+                q[corner * _BLOCK + k] = table[row] * g0 + table[row + _U1] * g1
+        return
+    for k in range(count):
+        place = (first + k) * column[1] + column[0]
+        for corner in range(_U8):
+            s = table.dtype.type(0)
+            for f in range(features):
+                s += table[features * np.uint64(rows[corner * _BLOCK + k]) + f] * g[place + f]
+            q[corner * _BLOCK + k] = s
+
+
+@njit(**_OPTIONS)
+def _add(out, rows, w, g, features, column, first, count, low, span):
+    # Only rows low .. low + span belong to this task; the difference wraps around for rows below.
+    if features == _U2:
+        for k in range(count):
+            place = (first + k) * column[1] + column[0]
+            g0, g1 = g[place], g[place + _U1]
+            for corner in range(_U8):
+                if np.uint32(rows[corner * _BLOCK + k] - low) < span:
+                    row = _U2 * np.uint64(rows[corner * _BLOCK + k])
+                    out[row] += w[corner * _BLOCK + k] * g0
+                    out[row + _U1] += w[corner * _BLOCK + k] * g1
+        return
+    for k in range(count):
+        place = (first + k) * column[1] + column[0]
+        for corner in range(_U8):
+            if np.uint32(rows[corner * _BLOCK + k] - low) < span:
+                row = features * np.uint64(rows[corner * _BLOCK + k])
+                for f in range(features):
+                    out[row + f] += w[corner * _BLOCK + k] * g[place + f]
+
+
+# The kernels: all points of a range, one level after the other, so that a level's rows stay in cache.
+
+
+@njit(**_OPTIONS)
+def _scratch(x):
+    return np.empty(8 * 256, np.uint32), np.empty(8 * 256, x.dtype), np.zeros((3, 3 * 256), x.dtype)
+
+
+@njit(**_OPTIONS)
+def _forward(x, table, v, y, scales, offset, table_levels, features, smooth, num_levels, begin, end):
+    rows, w, bac = _scratch(x)
+    width = features * np.uint64(scales.size)
+    for level in range(num_levels):
+        column = features * level, width
+        bac[1] = scales[level]
+        for first in range(begin, end, _BLOCK):
+            count = min(_BLOCK, end - first)
+            _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
+            if v.size:
+                _weights_along(bac[0], bac[1], v, w, first, count)
+            else:
+                _weights(bac[0], w, count)
+            _read(table, rows, w, y, features, column, first, count)
+
+
+@njit(**_OPTIONS)
+def _pull(x, table, g, v, out, scales, offset, table_levels, features, smooth, num_levels, begin, end):
+    rows, q, bac = _scratch(x)
+    width = features * np.uint64(scales.size)
+    for level in range(num_levels):
+        column = features * level, width
+        bac[1] = scales[level]
+        for first in range(begin, end, _BLOCK):
+            count = min(_BLOCK, end - first)
+            _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
+            _dot(table, rows, g, q, features, column, first, count)
+            if v.size:
+                _slope_along(q, bac[0], bac[1], bac[2], v, out, first, count)
+            else:
+                _slope(q, bac[0], bac[1], out, first, count)
+
+
+@njit(**_OPTIONS)
+def _scatter(x, g, v, out, scales, offset, table_levels, features, smooth, level, low, span):
+    rows, w, bac = _scratch(x)
+    bac[1] = scales[level]
+    column = features * level, features * np.uint64(scales.size)
+    end = np.uint64(x.size // 3)
+    for first in range(_U0, end, _BLOCK):
+        count = min(_BLOCK, end - first)
+        _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
+        if v.size:
+            _weights_along(bac[0], bac[1], v, w, first, count)
+        else:
+            _weights(bac[0], w, count)
+        _add(out, rows, w, g, features, column, first, count, low, span)
+
+
+# Entry points, called by ops.py. Results are made by numpy, which asks for huge pages (a third off a scatter into 49 MB)
+# and, unlike torch, does not start a team of OpenMP threads that then spin beside ours.
+
+
+@lru_cache(maxsize=32)
+def _arrays(levels: HashLevels, dtype: torch.dtype) -> tuple[np.ndarray, np.floating, np.ndarray, np.uint64]:
+    real = _real(dtype)
+    columns = levels.starts, levels.resolutions, levels.sizes, levels.dense
+    return (
+        np.array(levels.scales, real),
+        real.type(levels.offset),
+        np.array(columns, np.uint32).T.copy(),
+        np.uint64(levels.features),
+    )
+
+
+def _real(dtype: torch.dtype) -> np.dtype:
+    return np.dtype(str(dtype).removeprefix("torch."))
+
+
+def _least_points(count: int) -> int:
+    # Few long ranges: every range reads the whole table of each level into the cache anew.
+    return max(2048, count // (2 * torch.get_num_threads()))
+
+
+def _flat(tensor: Tensor | None, like: Tensor) -> np.ndarray:
+    chosen = like.new_empty(0) if tensor is None else tensor
+    return chosen.detach().contiguous().view(-1).numpy()
+
+
+def forward(
+    x: Float[Tensor, "n 3"], table: Float[Tensor, "rows features"], grid: HashGrid, v: Float[Tensor, "n 3"] | None
+) -> Float[Tensor, "n width"]:
+    """Return ``W(x) t``, or ``J v`` if ``v`` is given."""
+    make = np.empty if grid.active == grid.levels.num_levels else np.zeros
+    y = make((len(x), grid.levels.width), _real(x.dtype))
+    shared = _flat(x, x), _flat(table, x), _flat(v, x), y.reshape(-1), *_arrays(grid.levels, x.dtype)
+
+    def job(begin: int, end: int) -> None:
+        _forward(*shared, grid.smoothstep, np.uint64(grid.active), np.uint64(begin), np.uint64(end))
+
+    run_slices(len(x), job, _least_points(len(x)))
+    return torch.from_numpy(y)
+
+
+def pull(
+    x: Float[Tensor, "n 3"],
+    table: Float[Tensor, "rows features"],
+    g: Float[Tensor, "n width"],
+    grid: HashGrid,
+    v: Float[Tensor, "n 3"] | None,
+) -> Float[Tensor, "n 3"]:
+    """Return ``J^T g``, or its derivative by ``x`` contracted with ``v``."""
+    out = np.zeros((len(x), 3), _real(x.dtype))
+    shared = _flat(x, x), _flat(table, x), _flat(g, x), _flat(v, x), out.reshape(-1), *_arrays(grid.levels, x.dtype)
+
+    def job(begin: int, end: int) -> None:
+        _pull(*shared, grid.smoothstep, np.uint64(grid.active), np.uint64(begin), np.uint64(end))
+
+    run_slices(len(x), job, _least_points(len(x)))
+    return torch.from_numpy(out)
+
+
+def scatter(
+    x: Float[Tensor, "n 3"], g: Float[Tensor, "n width"], grid: HashGrid, v: Float[Tensor, "n 3"] | None
+) -> Float[Tensor, "rows features"]:
+    """Return ``W(x)^T g``, or ``(dW.v)^T g`` if ``v`` is given.
+
+    A task owns a range of rows of one level, so there are no atomics and additions come in the order of the points.
+    """
+    out = np.zeros((grid.levels.rows, grid.levels.features), _real(x.dtype))
+    shared = _flat(x, x), _flat(g, x), _flat(v, x), out.reshape(-1), *_arrays(grid.levels, x.dtype)
+    num_shards = 1 if len(x) < 2**14 else max(1, 2 * torch.get_num_threads() // max(grid.active, 1))
+    jobs = []
+    for level in range(grid.active):
+        start, size = grid.levels.starts[level], grid.levels.sizes[level]
+        edges = [start + size * shard // num_shards for shard in range(num_shards + 1)]
+        for low, high in pairwise(edges):
+            owned = np.uint64(level), np.uint32(low), np.uint32(high - low)
+            jobs.append(partial(_scatter, *shared, grid.smoothstep, *owned))
+    run_tasks(jobs)
+    return torch.from_numpy(out)
