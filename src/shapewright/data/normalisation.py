@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shapewright.errors import UserError
 from shapewright.geometry.cameras import Cameras, nearest_point_to_axes
-from shapewright.geometry.voxels import carve_box, silhouette_agreement, voxel_centers
+from shapewright.geometry.voxels import box_around, carve_box, silhouette_agreement, voxel_centers
 
 MARGIN = 1.05
 FIRST_REACHES = (0.5, 0.75, 1.0)
@@ -75,7 +75,7 @@ def normalise_by_masks(
         raise _carving_error(cameras, silhouettes, names, (lower, upper), bool(hull.any()))
     details = [f"first box reaches {share:g} of the median camera distance around {_point(center)}"]
     for _ in range(2):
-        lower, upper = _box_around(hull, lower, upper)
+        lower, upper = box_around(hull, lower, upper)
         hull = carve_box(cameras, silhouettes, lower, upper, resolution)
     details.append(f"the hull fills {int(hull.sum())} of {resolution}^3 voxels of its box")
     agreement = silhouette_agreement(hull, lower, upper, cameras, silhouettes)
@@ -124,15 +124,6 @@ def _touches_border(hull: Bool[Tensor, "g g g"]) -> bool:
     return any(bool(hull.select(axis, side).any()) for axis in range(3) for side in (0, -1))
 
 
-def _box_around(
-    hull: Bool[Tensor, "g g g"], lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]
-) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Return the box of the kept voxels, one voxel wider on each side."""
-    spacing = (upper - lower) / hull.shape[0]
-    indices = hull.nonzero()
-    return lower + (indices.amin(0) - 1) * spacing, lower + (indices.amax(0) + 2) * spacing
-
-
 def _carving_error(
     cameras: Cameras,
     masks: Sequence[Bool[Tensor, "h w"]],
@@ -146,11 +137,11 @@ def _carving_error(
     if any_left:
         return UserError(
             f"The masks leave an object that reaches the border of the box between the cameras; {sentence}.",
-            "Check that masks are white on the object and black elsewhere, and that the views look at it.",
+            "Check that masks are white on the object and black elsewhere (not inverted), and that the views look at it.",
         )
     return UserError(
         f"The masks and cameras leave no room for an object: no voxel lies inside 90 % of the masks; {sentence}.",
-        "Check that cameras, pictures and masks are in the same order, and that masks are white on the object.",
+        "Check that cameras, pictures and masks are in the same order, and that masks are not inverted.",
     )
 
 

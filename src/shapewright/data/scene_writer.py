@@ -31,7 +31,7 @@ def write_scene(scene: Scene, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     entries = [_write_view(scene, view, folder) for view in range(len(scene.views))]
     buffer = io.BytesIO()
-    np.savez(buffer, **camera_arrays(scene))
+    np.savez(buffer, allow_pickle=False, **camera_arrays(scene))
     atomic_write(folder / "cameras.npz", buffer.getvalue())
     normalisation = {
         "method": scene.normalisation.method,

@@ -125,6 +125,15 @@ def carve_box(
     return kept.reshape(resolution, resolution, resolution)
 
 
+def box_around(
+    hull: Bool[Tensor, "g g g"], lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """Return the box of the voxels of a hull (not empty), one voxel wider on each side."""
+    spacing = (upper - lower) / hull.shape[0]
+    indices = hull.nonzero()
+    return lower + (indices.amin(0) - 1) * spacing, lower + (indices.amax(0) + 2) * spacing
+
+
 def surface_voxels(hull: Bool[Tensor, "g g g"]) -> Int[Tensor, "n 3"]:
     """Return the indices of the voxels with an empty face neighbour; outside the grid is empty."""
     padded = torch.nn.functional.pad(hull, (1, 1, 1, 1, 1, 1))
