@@ -87,17 +87,13 @@ def hash_levels(
     return _lay_out(scales, offset, resolutions, 2**log2_table_size, features)
 
 
-def _lay_out(
-    scales: list[float], offset: float, resolutions: list[int], table_size: int, features: int
-) -> HashLevels:
+def _lay_out(scales: list[float], offset: float, resolutions: list[int], table_size: int, features: int) -> HashLevels:
     sizes = [min(resolution**3, table_size) for resolution in resolutions]
     starts = [sum(sizes[:level]) for level in range(len(sizes))]
     if sum(sizes) * features >= 2**32:
         raise ValueError(f"The table would have {sum(sizes) * features} entries, 2^32 or more; lower log2_table_size.")
     dense = [resolution**3 <= table_size for resolution in resolutions]
-    return HashLevels(
-        tuple(scales), offset, tuple(resolutions), tuple(starts), tuple(sizes), tuple(dense), features
-    )
+    return HashLevels(tuple(scales), offset, tuple(resolutions), tuple(starts), tuple(sizes), tuple(dense), features)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class _Queue:
     def _run(self, job: Callable[[], None]) -> None:
         try:
             job()
-        except BaseException as error:  # noqa: BLE001 - run_tasks raises it
+        except BaseException as error:
             with self.lock:
                 self.error = self.error or error
 
@@ -128,7 +128,7 @@ def run_slices(count: int, job: Callable[[int, int], None], minimum: int = 2048)
 
 
 def slices(count: int, minimum: int = 2048) -> list[int]:
-    """Return the edges of at most four ranges a thread, each of at least ``minimum`` items unless it is the only one."""
+    """Return the edges of at most four ranges a thread, of at least ``minimum`` items each unless there is only one."""
     most = _SLICES_PER_THREAD * torch.get_num_threads() if torch.get_num_threads() > 1 else 1
     num_slices = max(1, min(most, count // max(minimum, 1)))
     return [count * k // num_slices for k in range(num_slices + 1)] if count > 0 else [0]

@@ -1,1 +1,5 @@
 """Serial numba range kernels, sliced over the thread pool."""
+
+from shapewright.kernels.caches import prepare_caches
+
+prepare_caches()

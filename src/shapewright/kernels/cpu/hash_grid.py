@@ -288,8 +288,8 @@ def _scatter(x, g, v, out, scales, offset, table_levels, features, smooth, level
         _add(out, rows, w, g, features, column, first, count, low, span)
 
 
-# Entry points, called by ops.py. Results are made by numpy, which asks for huge pages (a third off a scatter into 49 MB)
-# and, unlike torch, does not start a team of OpenMP threads that then spin beside ours.
+# Entry points, called by ops.py. Results are made by numpy, which asks for huge pages (a third off a scatter into
+# 49 MB) and, unlike torch, does not start a team of OpenMP threads that then spin beside ours.
 
 
 @lru_cache(maxsize=32)

@@ -108,9 +108,7 @@ def _corners(x: Float[Tensor, "n 3"], grid: HashGrid) -> Iterator[_Corner]:
             yield _Corner(level, _row(cell + offset, grid, level), factors)
 
 
-def _locate(
-    x: Float[Tensor, "n 3"], grid: HashGrid, level: int
-) -> tuple[Int64[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+def _locate(x: Float[Tensor, "n 3"], grid: HashGrid, level: int) -> tuple[Int64[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     p = grid.levels.scales[level] * x + grid.levels.offset
     cell = p.detach().nan_to_num(0.0, 0.0, 0.0).floor().long()
     if grid.levels.dense[level]:
