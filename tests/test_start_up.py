@@ -47,8 +47,6 @@ def test_the_first_help_loads_nothing_heavy(words):
     "verb",
     [
         "demo",
-        "reconstruct",
-        "train surface",
         "resume",
         "eval",
         "render",

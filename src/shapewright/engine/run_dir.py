@@ -59,7 +59,9 @@ class RunDir:
         """
         run = RunDir(path)
         try:
-            _claim_folder(run, force)
+            RunDir.check_new(path, force)
+            if (path / "config.json").exists():
+                _delete_run(run)
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", {"schema": SCHEMA, "config": dict(config)})
             write_json(path / "run.json", _provenance(command) | dict(details or {}))
@@ -68,6 +70,28 @@ class RunDir:
         except OSError as error:
             raise write_error(path, error) from error
         return run
+
+    @staticmethod
+    def check_new(path: Path, force: bool = False) -> None:
+        """Check, before any work, that a new run may use a folder.
+
+        Raises:
+            UserError: if it is a file, or not empty; with ``force``, if it holds anything but a run.
+        """
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file, but the run needs a folder.", "Give another --out.")
+        if not path.exists() or not any(path.iterdir()):
+            return
+        if not force:
+            raise UserError(
+                f"The output folder {path} is not empty.",
+                "Give a new folder with --out, go on with `shapewright resume`, or add --force.",
+            )
+        if not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} is not empty and is not a run folder, so --force does not touch it.",
+                "Give a new folder with --out.",
+            )
 
     @staticmethod
     def open(path: Path) -> RunDir:
@@ -201,26 +225,11 @@ def _write_lock(descriptor: int, path: Path, holder: str) -> None:
         raise write_error(path, error) from error
 
 
-def _claim_folder(run: RunDir, force: bool) -> None:
-    """Check that a new run may use the folder; with ``force``, delete the earlier run in it."""
-    path = run.path
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, but the run needs a folder.", "Give another --out.")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not force:
-        raise UserError(
-            f"The output folder {path} is not empty.",
-            "Give a new folder with --out, go on with `shapewright resume`, or add --force.",
-        )
-    if not (path / "config.json").is_file():
-        raise UserError(
-            f"{path} is not empty and is not a run folder, so --force does not touch it.",
-            "Give a new folder with --out.",
-        )
+def _delete_run(run: RunDir) -> None:
+    """Delete the files of a run that nobody uses, and no others."""
     with run.lock():
         for name in FILES:
-            (path / name).unlink(missing_ok=True)
+            (run.path / name).unlink(missing_ok=True)
         for folder in (run.checkpoints, run.media, run.meshes):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,0 +1,35 @@
+"""Options that hold several words with commas between them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from shapewright.engine.config import suggestion
+from shapewright.errors import UserError
+
+
+def split_names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the words of ``a,b,c``, each of which must be known.
+
+    Raises:
+        UserError: if a word is unknown or there is none.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UserError(f"{option} is empty.", f"Known: {', '.join(known)}.")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name!r} is unknown.", suggestion(name, known))
+    return names
+
+
+def split_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Return the numbers of ``0,8,16``.
+
+    Raises:
+        UserError: if a part is not a number.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"{option} {text!r} must be numbers with commas between them.", "For example 0,8,16.")
+    return tuple(int(part) for part in parts)

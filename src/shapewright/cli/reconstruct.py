@@ -1,0 +1,24 @@
+"""``shapewright reconstruct DATA --out RUN``: pictures in; mesh, views and report out."""
+
+from __future__ import annotations
+
+from shapewright.cli.console import start_log
+from shapewright.cli.run_options import ReconstructOptions, parse_run
+
+
+def run(words: list[str]) -> None:
+    """Run the verb."""
+    options = parse_run(ReconstructOptions, "shapewright reconstruct", words)
+    start_log()
+    from shapewright.methods.surface import pipeline
+
+    pipeline.reconstruct(
+        options.config,
+        options.data,
+        options.out,
+        device=options.device,
+        seed=options.seed,
+        command=["shapewright", "reconstruct", *words],
+        force=options.force,
+    )
+    print(f"Mesh:   {options.out / 'meshes' / 'mesh.glb'}\nReport: {options.out / 'report.html'}")

@@ -1,0 +1,28 @@
+"""``shapewright resume RUN``: go on exactly where a run was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from shapewright.cli.console import start_log
+
+
+def run(words: list[str]) -> None:
+    """Run the verb."""
+    tyro.cli(resume, prog="shapewright resume", args=words)
+
+
+def resume(run: tyro.conf.Positional[Path], device: str = "auto") -> None:
+    """Go on with a run from its latest checkpoint that is whole; the settings are those of the run.
+
+    Args:
+        run: Folder of the run.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    start_log()
+    from shapewright.methods.surface import pipeline
+
+    pipeline.resume(run, device=device)
+    print(f"Trained: {run}. Next: shapewright eval {run}")

@@ -1,0 +1,104 @@
+"""Options of the commands that start a run: a preset, its settings, and where things are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import tyro
+
+from shapewright.engine.config import suggestion
+from shapewright.errors import UserError
+from shapewright.methods.surface.config import SurfaceConfig
+from shapewright.methods.surface.presets import DEFAULT_PRESET, PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Start a run.
+
+    Args:
+        out: Folder to write; it must be new or empty.
+        preset: Settings to start from; the options below change them one by one.
+        minutes: Train for this long.
+        steps: Train for this many steps.
+        device: auto, cpu, cuda or cuda:N.
+        seed: Start of all random numbers.
+        force: Replace an earlier run in the folder.
+        config: All settings.
+    """
+
+    out: Path
+    preset: str = DEFAULT_PRESET
+    minutes: float | None = None
+    steps: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    force: bool = False
+    config: Annotated[SurfaceConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """Train on the pictures, cameras and masks of one object.
+
+    Args:
+        data: Folder of the scene.
+    """
+
+    data: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(RunOptions):
+    """Turn the pictures of one object into a mesh, novel views and a report.
+
+    Args:
+        data: Folder of the scene: pictures, cameras and masks.
+    """
+
+    data: tyro.conf.Positional[Path]
+
+
+Options = TypeVar("Options", TrainOptions, ReconstructOptions)
+
+
+def parse_run(cls: type[Options], program: str, words: Sequence[str]) -> Options:
+    """Return the options in ``words``, with the preset they name as the default of every setting.
+
+    Raises:
+        UserError: if the preset is unknown.
+        SystemExit: from the parser, with status 2, if an option is unknown or has a wrong value.
+    """
+    preset = _preset(words)
+    if preset not in PRESETS:
+        raise UserError(f"There is no preset {preset!r}.", suggestion(preset, PRESETS))
+    default = cls(data=tyro.MISSING, out=tyro.MISSING, preset=preset, config=PRESETS[preset])
+    words = [word.capitalize() if word in ("true", "false") else word for word in words]
+    options = tyro.cli(cls, prog=program, args=words, default=default, config=(tyro.conf.AvoidSubcommands,))
+    return dataclasses.replace(options, config=_with_length(options))
+
+
+def _preset(words: Sequence[str]) -> str:
+    """Return the last preset that ``words`` name, before the parser proper can run."""
+    found = DEFAULT_PRESET
+    for i, word in enumerate(words):
+        if word == "--preset" and i + 1 < len(words):
+            found = words[i + 1]
+        elif word.startswith("--preset="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _with_length(options: RunOptions) -> SurfaceConfig:
+    """Return the settings with ``--minutes`` and ``--steps`` in place of the preset's length."""
+    if options.minutes is None and options.steps is None:
+        return options.config
+    try:
+        train = dataclasses.replace(options.config.train, minutes=options.minutes, steps=options.steps)
+    except ValueError as error:
+        raise UserError(f"The length of the run is wrong: {error}", "Correct --minutes or --steps.") from error
+    return dataclasses.replace(options.config, train=train)

@@ -1,0 +1,37 @@
+"""``shapewright train METHOD``: train a method on a scene."""
+
+from __future__ import annotations
+
+from shapewright.cli.console import start_log
+from shapewright.engine.config import suggestion
+from shapewright.errors import UserError
+from shapewright.methods import METHODS
+
+
+def run(words: list[str]) -> None:
+    """Run the verb."""
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: shapewright train METHOD --data SCENE --out RUN [OPTIONS]\n\nmethods: {', '.join(METHODS)}")
+        return
+    if words[0] not in METHODS:
+        raise UserError(f"There is no method {words[0]!r}.", suggestion(words[0], METHODS))
+    _train_surface(words[1:])
+
+
+def _train_surface(words: list[str]) -> None:
+    from shapewright.cli.run_options import TrainOptions, parse_run
+
+    options = parse_run(TrainOptions, "shapewright train surface", words)
+    start_log()
+    from shapewright.methods.surface import pipeline
+
+    pipeline.train(
+        options.config,
+        options.data,
+        options.out,
+        device=options.device,
+        seed=options.seed,
+        command=["shapewright", "train", "surface", *words],
+        force=options.force,
+    )
+    print(f"Trained: {options.out}. Next: shapewright eval {options.out}")
