@@ -37,8 +37,7 @@ class RadianceNetwork(nn.Module):
         dim_in = sum(size for name, size in sizes.items() if name != self._left_out())
         dims = [dim_in] + [config.width] * config.num_layers + [3]
         self.layers = nn.ModuleList(
-            linear(dims[i], dims[i + 1], config.weight_norm, generator)
-            for i in range(len(dims) - 1)
+            linear(dims[i], dims[i + 1], config.weight_norm, generator) for i in range(len(dims) - 1)
         )
 
     def forward(
@@ -75,6 +74,4 @@ class RadianceNetwork(nn.Module):
 
     def _left_out(self) -> str:
         """Return the input that the mode removes, or nothing."""
-        return {"no_view_dir": "view", "no_normal": "normal", "no_feature": "feature"}.get(
-            self.config.mode, ""
-        )
+        return {"no_view_dir": "view", "no_normal": "normal", "no_feature": "feature"}.get(self.config.mode, "")

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from shapewright.checks import check_range
 from shapewright.fields.config import SdfConfig
 from shapewright.fields.encodings.base import Encoding
 from shapewright.fields.layers import linear
@@ -38,17 +39,19 @@ class SdfNetwork(nn.Module):
         config: Sizes and start.
         encoding: Its first three features must be the position itself.
         generator: Draws the weights.
+
+    Raises:
+        ValueError: if a skip leaves no room for the encoding in a layer.
     """
 
-    def __init__(
-        self, config: SdfConfig, encoding: Encoding, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, config: SdfConfig, encoding: Encoding, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.encoding = encoding
         inputs = [encoding.dim_out] + [config.width] * config.num_layers
         outputs = [config.width] * config.num_layers + [1 + config.feature_size]
         if config.skip_layer:
+            check_range("width", config.width, encoding.dim_out + 1)
             outputs[config.skip_layer - 1] -= encoding.dim_out
         self.layers = nn.ModuleList(
             linear(dim_in, dim_out, config.weight_norm, generator)
@@ -58,9 +61,7 @@ class SdfNetwork(nn.Module):
         if config.start == "fit":
             self._fit_sphere(generator)
 
-    def forward(
-        self, points: Float[Tensor, "*n 3"]
-    ) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n feature"]]:
+    def forward(self, points: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n feature"]]:
         """Return distances and features."""
         output = self.layers[-1](self._hidden(self.encoding(points)))
         return output[..., 0], output[..., 1:]
@@ -84,9 +85,7 @@ class SdfNetwork(nn.Module):
                 encoded.requires_grad_()
             output = self.layers[-1](self._hidden(encoded))
             sdf = output[..., 0]
-            (slope,) = torch.autograd.grad(
-                sdf, encoded, torch.ones_like(sdf), create_graph=create_graph
-            )
+            (slope,) = torch.autograd.grad(sdf, encoded, torch.ones_like(sdf), create_graph=create_graph)
         gradient = self.encoding.pull(points, slope)
         values = FieldValues(sdf, gradient, output[..., 1:])
         return values if create_graph else FieldValues(*(value.detach() for value in values))

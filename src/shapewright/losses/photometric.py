@@ -6,9 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def photometric_loss(
-    colors: Float[Tensor, "n 3"], targets: Float[Tensor, "n 3"], num_rays: int
-) -> Float[Tensor, ""]:
+def photometric_loss(colors: Float[Tensor, "n 3"], targets: Float[Tensor, "n 3"], num_rays: int) -> Float[Tensor, ""]:
     """Return ``sum |C - C'|_1 / num_rays`` (IDR, arXiv:2003.09852, eq. 6).
 
     Args:

@@ -63,7 +63,11 @@ class _End:
     """
 
     def __init__(
-        self, field: CountedField, rays: Rays, t: Float[Tensor, " rays"], sign: float,
+        self,
+        field: CountedField,
+        rays: Rays,
+        t: Float[Tensor, " rays"],
+        sign: float,
         config: TracingConfig,
     ) -> None:
         self._field, self._rays, self._sign, self._config = field, rays, sign, config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,9 +25,7 @@ OPEN, ARRIVED, CROSSED, LOST, MISSED = range(5)
 CUDA_ROUNDS = 4
 
 
-def trace_fast(
-    field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None
-) -> TraceResult:
+def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None) -> TraceResult:
     """Return where rays meet the surface, marching from their near ends.
 
     Rays skip what the cache knows to be empty, step by the signed distance
@@ -37,23 +36,21 @@ def trace_fast(
     distances = rays.near.clone()
     hit = torch.zeros_like(rays.is_searched)
     closest = torch.full_like(distances, torch.nan)
+    spacing = cache.cell if cache is not None else 2.0 * config.radius / config.num_samples
     brackets: list[Brackets] = []
     lost: list[Tensor] = []
     for ended in _march(field, rays, config, cache):
         distances[ended.rows] = ended.t
         hit[ended.rows] = ended.status == ARRIVED
-        is_miss = (ended.status == MISSED) & ended.least_f.isfinite()
-        closest[ended.rows] = torch.where(is_miss, ended.least_t, torch.nan)
+        # The march takes steps of f: only where f is small are its points dense enough.
+        is_close = (ended.status == MISSED) & (ended.least_f < spacing)
+        closest[ended.rows] = torch.where(is_close, ended.least_t, torch.nan)
         crossed = ended[ended.status == CROSSED]
-        brackets.append(
-            Brackets(crossed.rows, crossed.outer_t, crossed.outer_f, crossed.t, crossed.f)
-        )
+        brackets.append(Brackets(crossed.rows, crossed.outer_t, crossed.outer_f, crossed.t, crossed.f))
         lost.append(ended.rows[ended.status == LOST])
     if brackets:
         joined = _joined(brackets)
-        distances[joined.rows] = find_roots(
-            field, rays, joined, config.fast_secant_rounds, config.threshold
-        )
+        distances[joined.rows] = find_roots(field, rays, joined, config.fast_secant_rounds, config.threshold)
         hit[joined.rows] = True
         rows = torch.cat(lost)
         if len(rows):
@@ -79,7 +76,7 @@ class _Marching:
         return _Marching(*(getattr(self, entry.name)[choice] for entry in fields(self)))
 
 
-def _march(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None):
+def _march(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None) -> Iterator[_Marching]:
     """Yield the states of rays as they leave the list."""
     path = cache.path(rays) if cache is not None else None
     state = _start(rays, path)
@@ -144,6 +141,4 @@ def _round(
 
 
 def _joined(parts: list[Brackets]) -> Brackets:
-    return Brackets(
-        *(torch.cat([getattr(part, entry.name) for part in parts]) for entry in fields(Brackets))
-    )
+    return Brackets(*(torch.cat([getattr(part, entry.name) for part in parts]) for entry in fields(Brackets)))

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapewright.rendering.traced_rays import CountedField, Rays
 
 COARSE_CELLS = 16
 # How fast the field may change per unit of length before a surface can hide in a cell.
 STEEPEST = 1.3
+# Cells around the least entry that are searched for the least value in between.
+WINDOW = 4
 
 
 class FieldCache:
@@ -22,7 +24,7 @@ class FieldCache:
     A cell may hold a surface when ``|f| < 1.3 x half its diagonal`` at its
     centre; such cells are marked with their neighbours. A refresh goes from
     16 cells an axis to ``resolution``, and asks the network only inside
-    cells that may hold a surface; elsewhere the coarse value stays.
+    cells that may hold a surface; elsewhere coarse values are interpolated.
 
     Args:
         resolution: Cells per axis, 16 times a power of two.
@@ -48,6 +50,11 @@ class FieldCache:
         """Side of a cell."""
         return 2.0 * self.bound / self.resolution
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether the field has been asked at all."""
+        return bool(self.values.any())
+
     @torch.no_grad()
     def refresh(self, field: CountedField) -> None:
         """Ask the field again, from coarse to fine."""
@@ -66,7 +73,7 @@ class FieldCache:
             if size == self.resolution:
                 break
             size *= 2
-            values, wanted = _doubled(values), _doubled(wanted)
+            values, wanted = _interpolated(values), _doubled(wanted)
         self.values = values
         self.occupied = _dilated(wanted)
 
@@ -78,12 +85,22 @@ class FieldCache:
         return CachedPath(rays.near, self.cell, ahead.cummin(1).values.flip(1).to(torch.int16))
 
     def closest(self, rays: Rays) -> Float[Tensor, " rays"]:
-        """Return the distances at which the remembered field is least."""
+        """Return the distances at which the remembered field is least, to half a cell."""
         values = self._along(rays, self.values)
         steps = torch.arange(values.shape[1], device=values.device)
         is_beyond = rays.near[:, None] + steps * self.cell > rays.far[:, None]
-        least = values.masked_fill(is_beyond, torch.inf).argmin(1)
-        return rays.near + least * self.cell
+        rough = rays.near + values.masked_fill(is_beyond, torch.inf).argmin(1) * self.cell
+        window = torch.arange(-WINDOW, WINDOW + 0.5, 0.5, device=values.device) * self.cell
+        t = torch.maximum(torch.minimum(rough[:, None] + window, rays.far[:, None]), rays.near[:, None])
+        least = self._interpolate(rays.points(t)).argmin(1, keepdim=True)
+        return t.gather(1, least).squeeze(1)
+
+    def _interpolate(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+        """Return the remembered field between the cells' centres."""
+        # The last axis of the grid is z: grid_sample counts its coordinates from there.
+        place = (points / self.bound).flip(-1).view(1, 1, 1, -1, 3)
+        values = nn.functional.grid_sample(self.values[None, None], place, padding_mode="border", align_corners=False)
+        return values.view(points.shape[:-1])
 
     def _along(self, rays: Rays, grid: Tensor) -> Tensor:
         """Return the grid's entries at steps of one cell from each ray's near end."""
@@ -134,7 +151,12 @@ class CachedPath:
         return torch.where(moved, target, distances), moved
 
 
-def _doubled(grid: Tensor) -> Tensor:
+def _interpolated(grid: Float[Tensor, "g g g"]) -> Float[Tensor, "g2 g2 g2"]:
+    """Split each cell in eight and interpolate between the centres."""
+    return nn.functional.interpolate(grid[None, None], scale_factor=2, mode="trilinear")[0, 0]
+
+
+def _doubled(grid: Bool[Tensor, "g g g"]) -> Bool[Tensor, "g2 g2 g2"]:
     """Split each cell in eight."""
     for axis in range(3):
         grid = grid.repeat_interleave(2, axis)

@@ -31,28 +31,16 @@ LEAST_SLOPE = 1e-2
 
 
 @torch.no_grad()
-def trace(
-    sdf: SignedDistance,
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, " rays"],
-    far: Float[Tensor, " rays"],
-    config: TracingConfig,
-    cache: FieldCache | None = None,
-) -> TraceResult:
+def trace(sdf: SignedDistance, rays: Rays, config: TracingConfig, cache: FieldCache | None = None) -> TraceResult:
     """Return where rays meet the surface ``sdf = 0``.
 
     Args:
         sdf: Any callable on positions; negative inside.
-        origins: Where the rays start.
-        directions: Unit directions.
-        near: Where the search begins along each ray.
-        far: Where it ends; rays with ``far <= near`` miss.
+        rays: The rays, and the stretch of each that is searched.
         config: The tracer and its settings.
         cache: The field on a grid that covers the searched stretches; the exact tracer ignores it.
     """
     field = CountedField(sdf, config.chunk_size)
-    rays = Rays(origins, directions, near, far)
     if config.tracer == "exact":
         return trace_exact(field, rays, config)
     return trace_fast(field, rays, config, cache)
@@ -62,11 +50,12 @@ def trace(
 def closest_approach(
     sdf: SignedDistance,
     traced: TraceResult,
+    wanted: Bool[Tensor, " rays"],
     config: TracingConfig,
     cache: FieldCache | None = None,
     generator: torch.Generator | None = None,
-) -> tuple[Float[Tensor, " rays"], int]:
-    """Return the distance of the least signed distance along each ray, and the evaluations it took.
+) -> Float[Tensor, " rays"]:
+    """Return the traced distances, replaced on some rays by that of the least signed distance.
 
     These points carry the mask loss (IDR, arXiv:2003.09852, eq. 7). Rays
     that miss are searched from their near end, rays that hit from the
@@ -76,28 +65,30 @@ def closest_approach(
 
     Args:
         sdf: The function that was traced.
-        traced: The result; trace only the rays that need a closest approach, or choose them by indexing.
+        traced: Where the rays meet its surface.
+        wanted: The rays whose distance is replaced.
         config: The settings of the trace.
         cache: The field on a grid.
-        generator: Draws the samples where there is no cache.
+        generator: Draws the samples where there is no cache; lives on the CPU.
     """
     rays = traced.rays
     to_origin = -(rays.origins * rays.directions).sum(-1)
-    distances = torch.where(rays.is_searched, traced.closest, to_origin)
+    closest = torch.where(rays.is_searched, traced.closest, to_origin)
+    distances = torch.where(wanted, closest, traced.distances)
     rows = distances.isnan().nonzero().squeeze(-1)
     if not len(rows):
-        return distances, 0
+        return distances
     start = torch.where(traced.hit, traced.distances, rays.near)[rows]
     part = Rays(rays.origins[rows], rays.directions[rows], start, rays.far[rows])
     if cache is not None:
         distances[rows] = cache.closest(part)
-        return distances, 0
-    field = CountedField(sdf, config.chunk_size)
+        return distances
     shape = (len(part), config.num_samples)
-    share = torch.rand(shape, device=start.device, dtype=start.dtype, generator=generator)
+    share = torch.rand(shape, generator=generator).to(start)
     t = part.near[:, None] + share * (part.far - part.near)[:, None]
-    distances[rows] = t.gather(1, field(part.points(t)).argmin(1, keepdim=True)).squeeze(1)
-    return distances, field.num_evaluations
+    f = CountedField(sdf, config.chunk_size)(part.points(t))
+    distances[rows] = t.gather(1, f.argmin(1, keepdim=True)).squeeze(1)
+    return distances
 
 
 def differentiable_distance(

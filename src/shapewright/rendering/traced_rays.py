@@ -61,9 +61,7 @@ class Rays:
     far: Float[Tensor, " rays"]
 
     @staticmethod
-    def through_sphere(
-        origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], radius: float
-    ) -> Rays:
+    def through_sphere(origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], radius: float) -> Rays:
         """Return the rays with their stretch inside the sphere around the origin."""
         near, far, _ = intersect_sphere(origins, directions, radius)
         return Rays(origins, directions, near, far)
@@ -80,7 +78,7 @@ class Rays:
         """Whether there is anything to search."""
         return self.far > self.near
 
-    def points(self, distances: Float[Tensor, "rays *samples"]) -> Float[Tensor, "rays *samples 3"]:
+    def points(self, distances: Float[Tensor, " rays *samples"]) -> Float[Tensor, " rays *samples 3"]:
         """Return the points at the given distances, one or several a ray."""
         shape = (len(self), *[1] * (distances.dim() - 1), 3)
         return self.origins.view(shape) + distances[..., None] * self.directions.view(shape)
@@ -169,9 +167,7 @@ def find_roots(
         low[out_rows], f_low[out_rows] = t[outside], f[outside]
         high[in_rows], f_high[in_rows] = t[~outside], f[~outside]
         open_rows = open_rows[f.abs() > threshold]
-        root[open_rows] = _chord_root(
-            low[open_rows], f_low[open_rows], high[open_rows], f_high[open_rows]
-        )
+        root[open_rows] = _chord_root(low[open_rows], f_low[open_rows], high[open_rows], f_high[open_rows])
     return root
 
 

@@ -35,7 +35,5 @@ class Encoding(nn.Module):
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             inputs = points.view_as(points) if points.requires_grad else points.detach().requires_grad_()
-            (pulled,) = torch.autograd.grad(
-                self(inputs), inputs, gradient, create_graph=create_graph
-            )
+            (pulled,) = torch.autograd.grad(self(inputs), inputs, gradient, create_graph=create_graph)
         return pulled

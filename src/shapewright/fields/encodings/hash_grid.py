@@ -42,9 +42,7 @@ class HashEncoding(Encoding):
             features=config.features_per_level,
         )
         table = torch.empty(self.levels.rows, config.features_per_level)
-        self.table = nn.Parameter(
-            table.uniform_(-INITIAL_SCALE, INITIAL_SCALE, generator=generator)
-        )
+        self.table = nn.Parameter(table.uniform_(-INITIAL_SCALE, INITIAL_SCALE, generator=generator))
         self.active_levels = config.num_levels
 
     def set_progress(self, progress: float) -> None:
@@ -62,11 +60,9 @@ class HashEncoding(Encoding):
             active=self.active_levels,
             smoothstep=self.config.smoothstep,
         )
-        return torch.cat([points, features.view(*points.shape[:-1], -1)], dim=-1)
+        return torch.cat([points, features.view(*points.shape[:-1], self.dim_out - 3)], dim=-1)
 
-    def pull(
-        self, points: Float[Tensor, "*n 3"], gradient: Float[Tensor, "*n dim_out"]
-    ) -> Float[Tensor, "*n 3"]:
+    def pull(self, points: Float[Tensor, "*n 3"], gradient: Float[Tensor, "*n dim_out"]) -> Float[Tensor, "*n 3"]:
         """Return ``J^T gradient`` without touching the table's gradient."""
         direct, features = gradient.split([3, self.dim_out - 3], dim=-1)
         pulled = ops.pull(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
 from shapewright.data.scene import Scene
 from shapewright.engine.schedule import Moment
-from shapewright.errors import UserError
-from shapewright.fields.config import EncodingConfig, RadianceConfig, SdfConfig, ViewEncodingConfig
 from shapewright.fields.encodings import build_encoding, build_view_encoding
 from shapewright.fields.radiance import RadianceNetwork
 from shapewright.fields.sdf_network import FieldValues, SdfNetwork
@@ -20,207 +16,16 @@ from shapewright.geometry.cameras import Cameras
 from shapewright.losses.eikonal import eikonal_loss
 from shapewright.losses.photometric import photometric_loss
 from shapewright.losses.silhouette import silhouette_loss
+from shapewright.methods.surface.tracing_config import TracingModelConfig
+from shapewright.methods.surface.tracing_pixels import PixelBatch, TrainingPixels
 from shapewright.rendering.rendering import Rendering
-from shapewright.rendering.sphere_tracing import (
-    FieldCache,
-    Rays,
-    TracingConfig,
-    closest_approach,
-    differentiable_distance,
-    trace,
-)
+from shapewright.rendering.sphere_tracing import FieldCache, Rays, closest_approach, differentiable_distance, trace
 from shapewright.rendering.traced_rays import CountedField
 
 # The paper's colours span [-1, 1], ours [0, 1]: its loss of the same picture is twice ours.
 PAPER_COLOR_RANGE = 2.0
 RENDER_CHUNK = 16384
-
-
-@dataclass(frozen=True, kw_only=True)
-class TracingBatchConfig:
-    """Say which pixels make a training step.
-
-    Attributes:
-        num_rays: Pixels of a step.
-        from_one_image: Take them from one image a step, each image once a round, as in the paper.
-        foreground_share: Share of them inside the masks; the others are uniform over all pixels.
-    """
-
-    num_rays: int = 4096
-    from_one_image: bool = False
-    foreground_share: float = 0.7
-
-
-@dataclass(frozen=True, kw_only=True)
-class TracingLossConfig:
-    """Weigh the losses of traced rays (IDR, arXiv:2003.09852, eq. 8).
-
-    Attributes:
-        rgb: Weight of the colour loss.
-        eikonal: Weight of the eikonal loss.
-        mask: Weight of the mask loss.
-        sharpness: ``alpha`` of the mask loss at the start.
-        sharpness_doubles_at: Shares of the run after which ``alpha`` is doubled.
-    """
-
-    rgb: float = 1.0
-    eikonal: float = 0.1
-    mask: float = 100.0
-    sharpness: float = 50.0
-    sharpness_doubles_at: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5, 0.625)
-
-    def sharpness_at(self, progress: float) -> float:
-        """Return ``alpha`` at some share of the run."""
-        return self.sharpness * 2.0 ** sum(progress >= share for share in self.sharpness_doubles_at)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TracingOptimConfig:
-    """Set up Adam and its learning rates over the run.
-
-    Attributes:
-        networks: Learning rate of the networks.
-        tables: Learning rate of the encoding's tables.
-        betas: Decay of Adam's two averages.
-        eps: Adam's denominator offset.
-        warmup: Share of the run over which the rates rise from 0.
-        halves_at: Shares of the run after which the rates are halved.
-        decays_from: Share of the run from which the rates fall exponentially.
-        decays_to: Factor they reach at the end.
-    """
-
-    networks: float = 2e-3
-    tables: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = 1e-15
-    warmup: float = 0.01
-    halves_at: tuple[float, ...] = ()
-    decays_from: float = 0.4
-    decays_to: float = 0.1
-
-    def factor_at(self, progress: float) -> float:
-        """Return what the rates are multiplied with at some share of the run."""
-        factor = 0.5 ** sum(progress >= share for share in self.halves_at)
-        if progress < self.warmup:
-            factor *= max(progress / self.warmup, 0.01)
-        if progress > self.decays_from:
-            factor *= self.decays_to ** ((progress - self.decays_from) / (1.0 - self.decays_from))
-        return factor
-
-
-@dataclass(frozen=True, kw_only=True)
-class TracingModelConfig:
-    """Describe a model that is rendered by tracing, and its training."""
-
-    encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    view_encoding: ViewEncodingConfig = field(default_factory=ViewEncodingConfig)
-    sdf: SdfConfig = field(default_factory=SdfConfig)
-    radiance: RadianceConfig = field(default_factory=RadianceConfig)
-    tracing: TracingConfig = field(default_factory=TracingConfig)
-    batch: TracingBatchConfig = field(default_factory=TracingBatchConfig)
-    loss: TracingLossConfig = field(default_factory=TracingLossConfig)
-    optim: TracingOptimConfig = field(default_factory=TracingOptimConfig)
-
-
-IDR_PAPER = TracingModelConfig(
-    encoding=EncodingConfig(kind="posenc", num_frequencies=6),
-    view_encoding=ViewEncodingConfig(kind="posenc", num_frequencies=4),
-    sdf=SdfConfig(width=512, num_layers=8, feature_size=256, skip_layer=4, start="geometric"),
-    radiance=RadianceConfig(width=512, num_layers=4, output="tanh", normal="raw"),
-    tracing=TracingConfig(tracer="exact"),
-    batch=TracingBatchConfig(num_rays=2048, from_one_image=True, foreground_share=0.0),
-    optim=TracingOptimConfig(
-        networks=1e-4, tables=1e-4, betas=(0.9, 0.999), eps=1e-8, warmup=0.0, halves_at=(0.5, 0.75), decays_from=1.0
-    ),
-)
-HASH = TracingModelConfig(tracing=TracingConfig(cache_resolution=128))
-
-
-@dataclass(frozen=True)
-class PixelBatch:
-    """Hold the pixels of one step: their rays, colours in [0, 1], and whether they show the object."""
-
-    origins: Float[Tensor, "rays 3"]
-    directions: Float[Tensor, "rays 3"]
-    colors: Float[Tensor, "rays 3"]
-    is_object: Bool[Tensor, " rays"]
-
-
-class TrainingPixels:
-    """Keep the training pictures as bytes, and draw pixels from them.
-
-    Args:
-        scene: The scene, with masks.
-        config: Which pixels make a step.
-        device: Where the pictures are kept.
-        generator: Draws the pixels; lives on the CPU.
-
-    Raises:
-        UserError: if a training picture has no mask, or no mask holds a pixel.
-    """
-
-    def __init__(
-        self, scene: Scene, config: TracingBatchConfig, device: torch.device, generator: torch.Generator
-    ) -> None:
-        if not scene.has_masks:
-            raise UserError(
-                f"The scene {scene.path} has no masks, and tracing cannot be trained without them.",
-                "Add a mask for each picture, or choose a preset that renders volumes.",
-            )
-        self._config = config
-        self._generator = generator
-        pictures = [scene.picture(view) for view in scene.train]
-        colors = [torch.from_numpy(picture.rgb).reshape(-1, 3) for picture in pictures]
-        masks = [torch.from_numpy(scene.mask(view)).reshape(-1) for view in scene.train]
-        self._colors = torch.cat(colors).to(device)
-        self._is_object = torch.cat(masks).to(device)
-        self._object_pixels = torch.cat(masks).nonzero().squeeze(-1)
-        self._ends = torch.tensor([len(mask) for mask in masks]).cumsum(0)
-        self._cameras = scene.cameras[list(scene.train)].to(device=device, dtype=torch.float32)
-        self._round: Int[Tensor, " left"] = torch.empty(0, dtype=torch.int64)
-        if not len(self._object_pixels):
-            raise UserError(f"All masks of {scene.path} are empty.", "Check that the object is white in the masks.")
-
-    def draw(self) -> PixelBatch:
-        """Return the pixels of the next step."""
-        if self._config.from_one_image:
-            image = self._next_image()
-            start = int(self._ends[image - 1]) if image else 0
-            pixels = self._integers(self._config.num_rays, int(self._ends[image]) - start) + start
-        else:
-            num_inside = round(self._config.foreground_share * self._config.num_rays)
-            inside = self._object_pixels[self._integers(num_inside, len(self._object_pixels))]
-            anywhere = self._integers(self._config.num_rays - num_inside, int(self._ends[-1]))
-            pixels = torch.cat([inside, anywhere])
-        return self._batch(pixels)
-
-    def state(self) -> Int[Tensor, " left"]:
-        """Return the images that are left in this round."""
-        return self._round
-
-    def load_state(self, left: Int[Tensor, " left"]) -> None:
-        """Go on with the images that are left in a round."""
-        self._round = left
-
-    def _next_image(self) -> int:
-        if not len(self._round):
-            self._round = torch.randperm(len(self._ends), generator=self._generator)
-        image, self._round = int(self._round[0]), self._round[1:]
-        return image
-
-    def _integers(self, count: int, below: int) -> Int[Tensor, " count"]:
-        return torch.randint(below, (count,), generator=self._generator)
-
-    def _batch(self, pixels: Int[Tensor, " n"]) -> PixelBatch:
-        """Return the pixels with the given numbers, counted through all pictures."""
-        images = torch.searchsorted(self._ends, pixels, right=True)
-        offsets = pixels - torch.where(images > 0, self._ends[images - 1], 0)
-        device = self._colors.device
-        images, offsets, pixels = images.to(device), offsets.to(device), pixels.to(device)
-        widths = self._cameras.sizes[images, 0]
-        uv = torch.stack([offsets % widths, offsets // widths], dim=-1) + 0.5
-        origins, directions = self._cameras.rays(images, uv)
-        return PixelBatch(origins, directions, self._colors[pixels] / 255.0, self._is_object[pixels])
+GRADIENT_CHUNK = 8192
 
 
 class TracingModel:
@@ -245,11 +50,8 @@ class TracingModel:
         ).to(device)
         self._networks = nn.ModuleDict({"sdf": self.sdf_network, "radiance": self.radiance_network})
         self._optimizer = self._build_optimizer()
-        self._cache = None
-        if config.tracing.tracer == "fast":
-            self._cache = FieldCache(config.tracing.cache_resolution, config.tracing.radius, device)
+        self._cache = self._empty_cache()
         self._progress = 0.0
-        self._is_cache_fresh = False
         self._pixels = None if scene is None else TrainingPixels(scene, config.batch, device, self._generator)
 
     def next_batch(self, moment: Moment) -> PixelBatch:
@@ -261,3 +63,179 @@ class TracingModel:
         if self._pixels is None:
             raise ValueError(f"step {moment.step} needs a scene, but the model was made without one.")
         return self._pixels.draw()
+
+    def train_step(self, batch: PixelBatch, moment: Moment) -> dict[str, float | Tensor]:
+        """Make one step of IDR's optimisation (arXiv:2003.09852, section 4), and return its losses.
+
+        If the loss or a gradient is not finite, nothing changes and ``skipped`` is 1.
+        """
+        self._set_progress(moment.progress)
+        field = CountedField(self.sdf_network.sdf, self.config.tracing.chunk_size)
+        with torch.no_grad(), cached():
+            if self._cache is not None and self._is_refresh_due(moment.step, self._cache):
+                self._cache.refresh(field)
+            distances, is_surface = self._trace(batch, field)
+        terms = self._losses(batch, distances, is_surface)
+        weights = self.config.loss
+        loss = weights.rgb * terms["rgb"] + weights.eikonal * terms["eikonal"] + weights.mask * terms["mask"]
+        self._optimizer.zero_grad()
+        loss.backward()
+        gradients = [parameter.grad for parameter in self._networks.parameters() if parameter.grad is not None]
+        report = {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
+        num_with_gradient = len(distances) + len(distances) // 2 + int(is_surface.sum())
+        report["evaluations_per_ray"] = (field.num_evaluations + num_with_gradient) / len(distances)
+        if not bool(torch.isfinite(loss + nn.utils.get_total_norm(gradients))):
+            return {**report, "skipped": 1.0}
+        self._optimizer.step()
+        return report
+
+    def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Return signed distances in normalised space, without gradients."""
+        with torch.no_grad(), cached():
+            return CountedField(self.sdf_network.sdf, self.config.tracing.chunk_size)(points)
+
+    def sdf_and_normal(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
+        """Return signed distances and unit normals, without gradients."""
+        values = self._evaluate(points)
+        return values.sdf, nn.functional.normalize(values.gradient, dim=-1)
+
+    def color(
+        self, points: Float[Tensor, "n 3"], view_directions: Float[Tensor, "n 3"] | None = None
+    ) -> Float[Tensor, "n 3"]:
+        """Return the colours of surface points in [0, 1], without gradients.
+
+        Args:
+            points: Points on the surface.
+            view_directions: Unit directions from the camera to the points; None looks straight at the surface.
+        """
+        values = self._evaluate(points)
+        normals = nn.functional.normalize(values.gradient, dim=-1)
+        views = normals if view_directions is None else -view_directions
+        with torch.no_grad():
+            return self.radiance_network(points, views, values.gradient, values.feature)
+
+    @torch.no_grad()
+    def render_view(self, cameras: Cameras, view: int, step: int = 1) -> Rendering:
+        """Return what one camera sees at every ``step``-th pixel."""
+        width, height = (-(-int(size) // step) for size in cameras.sizes[view])
+        origins, directions = cameras.to(device=self.device, dtype=torch.float32).image_rays(view, step)
+        # Training goes on with its own cache, as if nothing had been rendered.
+        cache = self._empty_cache()
+        with cached():
+            if cache is not None:
+                cache.refresh(CountedField(self.sdf_network.sdf, self.config.tracing.chunk_size))
+            parts = [
+                self._render(Rays.through_sphere(origin, direction, self.config.tracing.radius), cache)
+                for origin, direction in zip(origins.split(RENDER_CHUNK), directions.split(RENDER_CHUNK), strict=True)
+            ]
+        pictures = (torch.cat(part).unflatten(0, (height, width)) for part in zip(*parts, strict=True))
+        return Rendering(*pictures)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that an exact continuation needs."""
+        state = {f"networks.{name}": value for name, value in self._networks.state_dict().items()}
+        for index, parameter in enumerate(self._networks.parameters()):
+            for name, value in self._optimizer.state[parameter].items():
+                state[f"optimizer.{index}.{name}"] = value
+        state["generator"] = self._generator.get_state()
+        state["progress"] = torch.tensor(self._progress, dtype=torch.float64)
+        if self._cache is not None:
+            state |= {"cache.values": self._cache.values, "cache.occupied": self._cache.occupied}
+        if self._pixels is not None:
+            state["images_left"] = self._pixels.state()
+        return state
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``state_dict`` returned."""
+        prefix = "networks."
+        self._networks.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+        for index, parameter in enumerate(self._networks.parameters()):
+            prefix = f"optimizer.{index}."
+            loaded = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            # The step counter stays where Adam keeps it, on the CPU.
+            moved = {name: value if name == "step" else value.to(parameter) for name, value in loaded.items()}
+            self._optimizer.state[parameter] = {name: value.clone() for name, value in moved.items()}
+        self._generator.set_state(tensors["generator"])
+        self._set_progress(float(tensors["progress"]))
+        if self._cache is not None:
+            self._cache.values = tensors["cache.values"].to(self.device)
+            self._cache.occupied = tensors["cache.occupied"].to(self.device)
+        if self._pixels is not None:
+            self._pixels.load_state(tensors["images_left"])
+
+    def _build_optimizer(self) -> torch.optim.Adam:
+        tables = list(self.sdf_network.encoding.parameters())
+        networks = [*self.sdf_network.layers.parameters(), *self.radiance_network.parameters()]
+        groups = [{"params": networks, "base_lr": self.config.optim.networks}]
+        if tables:
+            groups.append({"params": tables, "base_lr": self.config.optim.tables})
+        return torch.optim.Adam(groups, betas=self.config.optim.betas, eps=self.config.optim.eps)
+
+    def _empty_cache(self) -> FieldCache | None:
+        """Return a cache for the fast tracer; the exact one has none."""
+        tracing = self.config.tracing
+        if tracing.tracer == "exact":
+            return None
+        return FieldCache(tracing.cache_resolution, tracing.radius, self.device)
+
+    def _is_refresh_due(self, step: int, cache: FieldCache) -> bool:
+        return step % self.config.tracing.cache_every == 0 or not cache.is_filled
+
+    def _set_progress(self, progress: float) -> None:
+        """Follow the schedules of the encoding and of the learning rates."""
+        self._progress = progress
+        self.sdf_network.encoding.set_progress(progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.config.optim.factor_at(progress)
+
+    def _trace(self, batch: PixelBatch, field: CountedField) -> tuple[Float[Tensor, " rays"], Bool[Tensor, " rays"]]:
+        """Return where each ray meets the object, and which do; the others' closest approach."""
+        tracing = self.config.tracing
+        rays = Rays.through_sphere(batch.origins, batch.directions, tracing.radius)
+        traced = trace(field, rays, tracing, self._cache)
+        is_surface = traced.hit & batch.is_object
+        distances = closest_approach(field, traced, ~is_surface, tracing, self._cache, self._generator)
+        return distances, is_surface
+
+    def _losses(
+        self, batch: PixelBatch, distances: Float[Tensor, " rays"], is_surface: Bool[Tensor, " rays"]
+    ) -> dict[str, Tensor]:
+        """Return the colour, eikonal and mask losses of traced rays."""
+        num_rays = len(distances)
+        traced = batch.origins + distances[:, None] * batch.directions
+        uniform = torch.rand(num_rays // 2, 3, generator=self._generator).to(traced)
+        uniform = (2.0 * uniform - 1.0) * self.config.tracing.radius
+        values = self.sdf_network.evaluate(torch.cat([traced, uniform]))
+        sdf = values.sdf[:num_rays]
+        origins, directions = batch.origins[is_surface], batch.directions[is_surface]
+        t = differentiable_distance(
+            distances[is_surface], sdf[is_surface], values.gradient[:num_rays][is_surface], directions
+        )
+        points = origins + t[:, None] * directions
+        surface = self.sdf_network.evaluate(points)
+        colors = self.radiance_network(points, -directions, surface.gradient, surface.feature)
+        sharpness = self.config.loss.sharpness_at(self._progress)
+        return {
+            "rgb": PAPER_COLOR_RANGE * photometric_loss(colors, batch.colors[is_surface], num_rays),
+            "eikonal": eikonal_loss(values.gradient),
+            "mask": silhouette_loss(sdf, batch.is_object, is_surface, sharpness),
+        }
+
+    def _evaluate(self, points: Float[Tensor, "n 3"]) -> FieldValues:
+        """Return the network's answer without gradients, a chunk at a time."""
+        with torch.no_grad():
+            parts = [self.sdf_network.evaluate(chunk) for chunk in points.split(GRADIENT_CHUNK)]
+        return FieldValues(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _render(self, rays: Rays, cache: FieldCache | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return colours, opacities, depths and normals of rays."""
+        traced = trace(self.sdf_network.sdf, rays, self.config.tracing, cache)
+        hit = traced.hit
+        points, views = rays.points(traced.distances)[hit], -rays.directions[hit]
+        values = self._evaluate(points)
+        rgb, normals = torch.zeros_like(rays.origins), torch.zeros_like(rays.origins)
+        rgb[hit] = self.radiance_network(points, views, values.gradient, values.feature)
+        normals[hit] = nn.functional.normalize(values.gradient, dim=-1)
+        return rgb, hit.to(rgb), torch.where(hit, traced.distances, torch.nan), normals
