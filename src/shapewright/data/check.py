@@ -372,8 +372,12 @@ def _check_matches(report: SceneReport) -> None:
             "are probably not in the same order, or the cameras belong to other pictures"
         )
     elif wrong:
-        report.errors.append(f"the cameras of these pictures are wrong (epipolar error above 5 px): {listed(wrong)}")
+        report.errors.append(
+            f"the camera is wrong (epipolar error above {EPIPOLAR_ERROR_PX:g} px) in {len(wrong)} of {len(judged)} "
+            f"views: {listed(wrong)}"
+        )
     if doubtful:
         report.warnings.append(
-            f"the cameras of {len(doubtful)} views are inexact (epipolar error of 1 to 5 px): {listed(doubtful)}"
+            f"the camera is inexact (epipolar error of 1 to 5 px) in {len(doubtful)} of {len(judged)} views: "
+            f"{listed(doubtful)}"
         )
