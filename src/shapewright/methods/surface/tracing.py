@@ -16,6 +16,7 @@ from shapewright.geometry.cameras import Cameras
 from shapewright.losses.eikonal import eikonal_loss
 from shapewright.losses.photometric import photometric_loss
 from shapewright.losses.silhouette import silhouette_loss
+from shapewright.methods.surface.table_adam import TableAdam
 from shapewright.methods.surface.tracing_config import TracingModelConfig
 from shapewright.methods.surface.tracing_pixels import PixelBatch, TrainingPixels
 from shapewright.rendering.rendering import Rendering
@@ -49,7 +50,7 @@ class TracingModel:
             config.radiance, view_encoding, config.sdf.feature_size, self._generator
         ).to(device)
         self._networks = nn.ModuleDict({"sdf": self.sdf_network, "radiance": self.radiance_network})
-        self._optimizer = self._build_optimizer()
+        self._optimizers = self._build_optimizers()
         self._cache = self._empty_cache()
         self._progress = 0.0
         self._pixels = None if scene is None else TrainingPixels(scene, config.batch, device, self._generator)
@@ -78,7 +79,7 @@ class TracingModel:
         terms = self._losses(batch, distances, is_surface)
         weights = self.config.loss
         loss = weights.rgb * terms["rgb"] + weights.eikonal * terms["eikonal"] + weights.mask * terms["mask"]
-        self._optimizer.zero_grad()
+        self._networks.zero_grad()
         loss.backward()
         gradients = [parameter.grad for parameter in self._networks.parameters() if parameter.grad is not None]
         report = {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
@@ -86,7 +87,8 @@ class TracingModel:
         report["evaluations_per_ray"] = (field.num_evaluations + num_with_gradient) / len(distances)
         if not bool(torch.isfinite(loss + nn.utils.get_total_norm(gradients))):
             return {**report, "skipped": 1.0}
-        self._optimizer.step()
+        for optimizer in self._optimizers.values():
+            optimizer.step()
         return report
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -133,10 +135,10 @@ class TracingModel:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that an exact continuation needs."""
-        state = {f"networks.{name}": value for name, value in self._networks.state_dict().items()}
-        for index, parameter in enumerate(self._networks.parameters()):
-            for name, value in self._optimizer.state[parameter].items():
-                state[f"optimizer.{index}.{name}"] = value
+        state = {f"weights.{name}": value for name, value in self._networks.state_dict().items()}
+        for name, optimizer in self._optimizers.items():
+            for index, averages in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer.{name}.{index}.{key}": value for key, value in averages.items()}
         state["generator"] = self._generator.get_state()
         state["progress"] = torch.tensor(self._progress, dtype=torch.float64)
         if self._cache is not None:
@@ -147,16 +149,13 @@ class TracingModel:
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         """Take over what ``state_dict`` returned."""
-        prefix = "networks."
-        self._networks.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
-        for index, parameter in enumerate(self._networks.parameters()):
-            prefix = f"optimizer.{index}."
-            loaded = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            # The step counter stays where Adam keeps it, on the CPU.
-            moved = {name: value if name == "step" else value.to(parameter) for name, value in loaded.items()}
-            self._optimizer.state[parameter] = {name: value.clone() for name, value in moved.items()}
+        self._networks.load_state_dict(_below("weights.", tensors))
+        for name, optimizer in self._optimizers.items():
+            averages: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(f"optimizer.{name}.", tensors).items():
+                index, entry = key.split(".")
+                averages.setdefault(int(index), {})[entry] = value.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": averages})
         self._generator.set_state(tensors["generator"])
         self._set_progress(float(tensors["progress"]))
         if self._cache is not None:
@@ -165,13 +164,15 @@ class TracingModel:
         if self._pixels is not None:
             self._pixels.load_state(tensors["images_left"])
 
-    def _build_optimizer(self) -> torch.optim.Adam:
-        tables = list(self.sdf_network.encoding.parameters())
-        networks = [*self.sdf_network.layers.parameters(), *self.radiance_network.parameters()]
-        groups = [{"params": networks, "base_lr": self.config.optim.networks}]
-        if tables:
-            groups.append({"params": tables, "base_lr": self.config.optim.tables})
-        return torch.optim.Adam(groups, betas=self.config.optim.betas, eps=self.config.optim.eps)
+    def _build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optim = self.config.optim
+        weights = [*self.sdf_network.layers.parameters(), *self.radiance_network.parameters()]
+        optimizers: dict[str, torch.optim.Optimizer] = {
+            "networks": torch.optim.Adam(weights, optim.networks, optim.betas, optim.eps)
+        }
+        if tables := list(self.sdf_network.encoding.parameters()):
+            optimizers["tables"] = TableAdam(tables, optim.tables, optim.betas, optim.eps)
+        return optimizers
 
     def _empty_cache(self) -> FieldCache | None:
         """Return a cache for the fast tracer; the exact one has none."""
@@ -187,8 +188,10 @@ class TracingModel:
         """Follow the schedules of the encoding and of the learning rates."""
         self._progress = progress
         self.sdf_network.encoding.set_progress(progress)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.config.optim.factor_at(progress)
+        rates = {"networks": self.config.optim.networks, "tables": self.config.optim.tables}
+        for name, optimizer in self._optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name] * self.config.optim.factor_at(progress)
 
     def _trace(self, batch: PixelBatch, field: CountedField) -> tuple[Float[Tensor, " rays"], Bool[Tensor, " rays"]]:
         """Return where each ray meets the object, and which do; the others' closest approach."""
@@ -239,3 +242,8 @@ class TracingModel:
         rgb[hit] = self.radiance_network(points, views, values.gradient, values.feature)
         normals[hit] = nn.functional.normalize(values.gradient, dim=-1)
         return rgb, hit.to(rgb), torch.where(hit, traced.distances, torch.nan), normals
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
