@@ -1,1 +1,5 @@
-"""NVIDIA Warp kernels for CUDA, also run on the CPU device of Warp in tests."""
+"""NVIDIA Warp kernels for CUDA; the same kernels run on Warp's CPU device in tests."""
+
+from shapewright.kernels.caches import prepare_caches
+
+prepare_caches()
