@@ -90,6 +90,7 @@ class VolumeModel:
         self.moments = {name: Moments.zeros_like(value) for name, value in self._parameters().items()}
         self.rays_per_shard = 64.0
         self.updates = 0
+        self.progress = 0.0
         self.pixels: PixelPool | None = None
 
     @staticmethod
@@ -205,6 +206,7 @@ class VolumeModel:
 
     def train_step(self, batch: list[Batch], moment: Moment) -> dict[str, float]:
         """Take one optimiser step and return the losses."""
+        self.progress = moment.progress
         self.field.set_progress(moment.progress)
         results = self.field.pool.map(self._shard_step, batch)
         losses = {key: sum(r.losses[key] for r in results) for key in results[0].losses}
@@ -237,7 +239,7 @@ class VolumeModel:
         grad_outputs = torch.zeros_like(state.outputs)
         grad_normals, eikonal = self._eikonal(state.normals)
         seen = self.field.opacities(state.outputs, state.normals, packed)
-        radiance = self.field.radiance(state.outputs, state.normals, packed, seen.slots, seen.kept)
+        radiance = self.field.radiance(state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept)
         losses, grad_colors, grad_rest = self._pixel_losses(
             batch, target, coverage, views, packed, seen, radiance, result
         )
@@ -380,6 +382,7 @@ class VolumeModel:
             "box.side": torch.tensor(self.field.box.side, dtype=torch.float64),
             "rays_per_shard": torch.tensor(self.rays_per_shard, dtype=torch.float64),
             "updates": torch.tensor(self.updates),
+            "progress": torch.tensor(self.progress, dtype=torch.float64),
             "generator": self.generator.get_state(),
         }
 
@@ -392,4 +395,6 @@ class VolumeModel:
         self.field.cache.load_state_dict({k: tensors[f"cache.{k}"] for k in ("values", "turn")})
         self.rays_per_shard = float(tensors["rays_per_shard"])
         self.updates = int(tensors["updates"])
+        self.progress = float(tensors["progress"])
+        self.field.set_progress(self.progress)
         self.generator.set_state(tensors["generator"])

@@ -127,12 +127,14 @@ class VolumeField:
         kept = compositing.keep_heavy(weights.numpy(), np.float32(_COLOR_WEIGHT), slots.numpy())
         return Opacities(alpha, by_sdf, by_slope, weights, before, rest, slots, kept)
 
-    def radiance(self, outputs: Tensor, normals: Tensor, packed: Packed, slots: Tensor, kept: int) -> RadiancePass:
-        """Return the colours of the samples that ``slots`` numbers."""
+    def radiance(
+        self, outputs: Tensor, normals: Tensor, directions: Tensor, starts: Tensor, slots: Tensor, kept: int
+    ) -> RadiancePass:
+        """Return the colours of the samples that ``slots`` numbers, seen along the rays' ``directions``."""
         inputs = torch.empty(self.color_weights.inputs, kept)
         compositing.radiance_input(
-            outputs.numpy(), normals.numpy(), packed.directions.numpy(), packed.starts.numpy(),
-            slots.numpy(), inputs.numpy(), 0, len(packed.directions),
+            outputs.numpy(), normals.numpy(), directions.numpy(), starts.numpy(),
+            slots.numpy(), inputs.numpy(), 0, len(directions),
         )  # fmt: skip
         return radiance_forward(self.color_weights, inputs)
 
@@ -159,10 +161,8 @@ class VolumeField:
         def part(pair: tuple[Tensor, Tensor]) -> Tensor:
             state = self.grid.forward(self.box.to_unit(pair[0]).T.contiguous())
             count = len(pair[0])
-            empty = torch.empty(0)
-            packed = Packed(pair[1].contiguous(), torch.arange(count + 1), empty, empty, empty, 0)
-            slots = torch.arange(count, dtype=torch.int32)
-            return self.radiance(state.outputs, state.normals, packed, slots, count).colors.T
+            starts, slots = torch.arange(count + 1), torch.arange(count, dtype=torch.int32)
+            return self.radiance(state.outputs, state.normals, pair[1].contiguous(), starts, slots, count).colors.T
 
         pairs = list(zip(points.split(8192), directions.split(8192), strict=True))
         return torch.cat(self.pool.map(part, pairs)) if pairs else torch.empty(0, 3)
@@ -190,7 +190,9 @@ class VolumeField:
             return torch.cat([self._render_rays((origins[part], directions[part])) for part in halves])
         state = self.grid.forward(packed.points)
         seen = self.opacities(state.outputs, state.normals, packed)
-        colors = self.radiance(state.outputs, state.normals, packed, seen.slots, seen.kept).colors
+        colors = self.radiance(
+            state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept
+        ).colors
         heavy = seen.slots >= 0
         values = torch.cat([colors, packed.depths[heavy][None], state.normals[:, heavy]])
         sums = torch.empty(count, 7)

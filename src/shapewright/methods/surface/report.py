@@ -1,0 +1,95 @@
+"""The report of a surface run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from shapewright.data.scene import Scene
+from shapewright.engine.run_dir import RunDir
+from shapewright.export.html import Curve, Panel, Report, Table, write_report
+from shapewright.export.pictures import error_map
+from shapewright.geometry.mesh import Mesh
+from shapewright.methods.surface.evaluation import EvaluatedView
+from shapewright.methods.surface.pictures import as_bytes, draw
+
+_CURVES = {"photometric": "mean absolute error", "eikonal": "(|gradient| - 1)^2", "mask": "cross-entropy", "loss": ""}
+_HEADLINES = {
+    "psnr_misses_black": ("PSNR in the masks", "{:.2f} dB"),
+    "psnr_full_white": ("PSNR of whole pictures, on white", "{:.2f} dB"),
+    "ssim": ("SSIM, tight crop", "{:.3f}"),
+    "silhouette_iou": ("Silhouette IoU", "{:.4f}"),
+    "surface_distance_pct": ("Mean distance to the true surface", "{:.3f} % of the box diagonal"),
+}
+
+
+def write_run_report(
+    run: RunDir,
+    scene: Scene,
+    mesh: Mesh,
+    result: Mapping[str, Any],
+    views: Sequence[EvaluatedView],
+    timings: Mapping[str, float],
+) -> None:
+    """Write ``report.html`` of a run, with its mesh, held-out views, metrics, curves and timings."""
+    metrics = result["metrics"]
+    kind = "Held-out" if result["split"] == "test" else "Training"
+    summary = [(label, form.format(metrics[name])) for name, (label, form) in _HEADLINES.items() if name in metrics]
+    summary += [
+        ("Pictures", f"{len(scene.train)} for training, {len(scene.test)} held out"),
+        ("Mesh", f"{mesh.num_vertices:,} vertices, {mesh.num_faces:,} triangles"),
+        ("Time", f"{sum(timings.values()):.0f} s"),
+    ]
+    names = list(result["items"][0]) if result["items"] else []
+    report = Report(
+        title=f"{scene.path.resolve().name}: a surface from {len(scene.train)} pictures",
+        command=" ".join(run.info.get("command", [])),
+        summary=summary,
+        mesh=mesh,
+        panels=[_panel(view, kind) for view in views],
+        curves=_curves(run),
+        tables=[
+            Table(f"{kind} views", names, [[_short(item[name]) for name in names] for item in result["items"]]),
+            Table("Mean over the views", ["metric", "value"], [[k, _short(v)] for k, v in metrics.items()]),
+            Table("Controls", ["metric", "value"], [[k, _short(v)] for k, v in result["controls"].items()]),
+            Table("Timings", ["part", "seconds"], [[k, f"{v:.1f}"] for k, v in timings.items()]),
+        ],
+        settings=run.config,
+    )
+    write_report(run.path / "report.html", report)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _panel(view: EvaluatedView, kind: str) -> Panel:
+    """Return the pictures of one view: photo, render, error, normals, depth."""
+    rgb = torch.from_numpy(view.picture.rgb.astype(np.float32) / 255.0)
+    if view.picture.alpha is None:
+        photo = rgb
+    else:
+        alpha = torch.from_numpy(view.picture.alpha.astype(np.float32) / 255.0)[..., None]
+        photo = rgb * alpha + 1.0 - alpha
+    rendered = view.rendering.rgb + 1.0 - view.rendering.opacity[..., None]
+    images = [
+        ("photo", as_bytes(photo)),
+        ("render", draw(view.rendering, "rgb")),
+        ("error", error_map(rendered, photo)),
+        ("normals", draw(view.rendering, "normal")),
+        ("depth", draw(view.rendering, "depth")),
+    ]
+    psnr = view.metrics.get("psnr_misses_black", view.metrics.get("psnr_full", float("nan")))
+    return Panel(f"{kind} view {view.name}: {psnr:.2f} dB", images)
+
+
+def _curves(run: RunDir) -> list[Curve]:
+    rows = run.read_metrics()
+    return [
+        Curve(name, [row["step"] for row in rows if name in row], [row[name] for row in rows if name in row], unit)
+        for name, unit in _CURVES.items()
+        if any(name in row for row in rows)
+    ]
