@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from shapewright.cli.arguments import SceneFolder
 from shapewright.cli.console import start_log
 from shapewright.errors import UserError
 
@@ -17,7 +18,7 @@ def run(words: list[str]) -> None:
 
 
 def check(
-    scene: tyro.conf.Positional[Path],
+    scene: SceneFolder,
     cameras: str | None = None,
     normalise: Literal["auto", "file", "masks"] = "auto",
     sheet: Path = Path("contact_sheet.png"),

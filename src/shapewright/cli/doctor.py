@@ -69,3 +69,18 @@ def _extras() -> list[tuple[str, object]]:
         present = all(importlib.util.find_spec(module) is not None for module in modules)
         rows.append((f"extra {extra}", "installed" if present else f"pip install 'shapewright[{extra}]'"))
     return rows
+
+
+def _kernels() -> list[tuple[str, object]]:
+    """Return one row a back end of the kernels: it computes the right thing, or what would mend it."""
+    import torch
+
+    from shapewright.kernels.backends import NAMES, find_problem
+
+    rows: list[tuple[str, object]] = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for name in NAMES:
+            problem = find_problem(name, device)
+            text = "works" if problem is None else f"cannot run: {problem.message}. {problem.hint}"
+            rows.append((f"kernels {name} on {device}", text))
+    return rows

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from shapewright.cli.arguments import Run
 from shapewright.cli.console import print_rows, start_log
 
 
@@ -16,7 +16,7 @@ def run(words: list[str]) -> None:
 
 
 def evaluate(
-    run: tyro.conf.Positional[Path],
+    run: Run,
     checkpoint: Literal["latest", "best"] | int = "latest",
     pixel_step: int = 1,
 ) -> None:

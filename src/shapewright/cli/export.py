@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from shapewright.cli.arguments import Run, split_names
 from shapewright.cli.console import start_log
-from shapewright.cli.lists import split_names
 
 FORMATS = ("glb", "ply", "obj")
 
@@ -27,7 +26,7 @@ class ExportOptions:
         hull_cull: Remove what lies outside the silhouettes.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Run
     format: str = "glb"
     resolution: int | None = None
     units: Literal["world", "normalised"] = "world"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tyro
 
+from shapewright.cli.arguments import Run
 from shapewright.cli.console import print_rows
 from shapewright.engine.run_dir import RunDir
 from shapewright.io.files import read_json
@@ -16,7 +15,7 @@ def run(words: list[str]) -> None:
     tyro.cli(info, prog="shapewright info", args=words)
 
 
-def info(run: tyro.conf.Positional[Path]) -> None:
+def info(run: Run) -> None:
     """Show where a run came from, how far it is, and what was measured.
 
     Args:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from shapewright.cli.lists import split_names
+from shapewright.cli.arguments import split_names
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 from shapewright.io.files import atomic_write
@@ -32,7 +32,7 @@ class PlotOptions:
         x: What runs along the horizontal axis.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
     out: Path = Path("curves.svg")
     metrics: str = ""
     x: Literal["step", "seconds"] = "step"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from shapewright.cli.arguments import Run, split_names, split_numbers
 from shapewright.cli.console import start_log
-from shapewright.cli.lists import split_names, split_numbers
 
 KINDS = ("rgb", "normal", "depth", "mask")
 
@@ -27,7 +26,7 @@ class RenderOptions:
         video: Write a video as well (GIF; MP4 with `pip install shapewright[video]`).
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Run
     what: str = "rgb"
     path: Literal["test", "train", "orbit"] = "test"
     views: str = ""

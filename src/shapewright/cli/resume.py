@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tyro
 
+from shapewright.cli.arguments import Run
 from shapewright.cli.console import start_log
 
 
@@ -14,7 +13,7 @@ def run(words: list[str]) -> None:
     tyro.cli(resume, prog="shapewright resume", args=words)
 
 
-def resume(run: tyro.conf.Positional[Path], device: str = "auto") -> None:
+def resume(run: Run, device: str = "auto") -> None:
     """Go on with a run from its latest checkpoint that is whole; the settings are those of the run.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
+from shapewright.cli.arguments import SceneFolder
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 from shapewright.methods.surface.config import SurfaceConfig
@@ -60,7 +61,7 @@ class ReconstructOptions(RunOptions):
         data: Folder of the scene: pictures, cameras and masks.
     """
 
-    data: tyro.conf.Positional[Path]
+    data: SceneFolder
 
 
 Options = TypeVar("Options", TrainOptions, ReconstructOptions)

@@ -1,11 +1,18 @@
-"""Options that hold several words with commas between them."""
+"""Arguments that several commands take, and options that hold words with commas between them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
+
+Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+SceneFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE")]
 
 
 def split_names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
