@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class CameraArrays:
     """Hold cameras as the plain arrays that the ray kernel reads."""
 
-    first_pixel: Int[np.ndarray, "views_1"]
-    widths: Int[np.ndarray, "views"]
+    first_pixel: Int[np.ndarray, " views+1"]
+    widths: Int[np.ndarray, " views"]
     intrinsics: Float[np.ndarray, "views 5"]
     rotations: Float[np.ndarray, "views 3 3"]
     centers: Float[np.ndarray, "views 3"]

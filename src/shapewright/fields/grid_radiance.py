@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -34,7 +33,7 @@ class RadianceParameters:
 
 
 def create_radiance(num_features: int, hidden: int, generator: torch.Generator) -> RadianceParameters:
-    """Return random weights ``N(0, 2 / fan in)`` for inputs [features, unit normal, nine polynomials of the direction]."""
+    """Return weights ``N(0, 2 / fan in)`` for inputs of features, unit normal and polynomials of the direction."""
     inputs = num_features + 3 + VIEW_POLYNOMIALS
     size = hidden * (inputs + 1) + hidden * (hidden + 1) + 3 * (hidden + 1)
     parameters = RadianceParameters(torch.zeros(size), inputs, hidden)

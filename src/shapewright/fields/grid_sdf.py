@@ -1,7 +1,7 @@
 """A small SDF network on a hash grid whose value, normal and gradients are computed by fused kernels.
 
-The network is ``[features; 2 (u - 1/2)] -> H -> H -> [sdf; features]`` with squareplus between the layers. The normal is part
-of the forward pass and its derivative part of the backward pass (kernels specification 3.6), so an eikonal step
+The network is ``[features; 2 (u - 1/2)] -> H -> H -> [sdf; features]`` with squareplus between the layers. The normal
+is part of the forward pass and its derivative part of the backward pass (kernels specification 3.6), so an eikonal step
 needs no second pass of autograd. Arrays are feature-major, ``[channels, samples]``.
 """
 
@@ -67,10 +67,18 @@ def create_grid_sdf(
         levels: the level table of the hash grid, with two features a level.
         hidden: width of the two hidden layers.
         num_features: number of outputs beside the SDF.
+        generator: draws the weights.
     """
     channels = 2 * levels.num_levels + 3
     table = torch.empty(levels.rows, 2).uniform_(-1e-4, 1e-4, generator=generator)
-    shapes = [(hidden, channels), (hidden,), (hidden, hidden), (hidden,), (1 + num_features, hidden), (1 + num_features,)]
+    shapes = [
+        (hidden, channels),
+        (hidden,),
+        (hidden, hidden),
+        (hidden,),
+        (1 + num_features, hidden),
+        (1 + num_features,),
+    ]
     flat = torch.zeros(sum(int(np.prod(shape)) for shape in shapes))
     parameters = GridSdfParameters(table, flat, channels, hidden, 1 + num_features)
     w1, _, w2, _, w3, _ = parameters.layers()
@@ -180,7 +188,9 @@ class GridSdf:
 
         Args:
             state: the forward pass; its arrays are used up.
-            grad_outputs: ``[1 + features, n]``; grad_normals: ``[3, n]``.
+            grad_outputs: ``[1 + features, n]``.
+            grad_normals: ``[3, n]``.
+            grad: gradients of the weights, added to.
 
         Returns:
             grad_inputs: ``[channels, n]``; direction: ``[3, n]``, ``grad_normals`` in units of the cube.

@@ -18,7 +18,7 @@ def neus_alpha(sdf, normals, directions, starts, steps, sharpness, alpha, alpha_
     With ``p, q = sdf -+ min(slope, 0) step / 2`` and the logistic ``S``:
     ``alpha = (S(sharpness p) - S(sharpness q)) / (S(sharpness p) + 1e-5)`` (NeuS, arXiv:2106.10689, eq. 13).
 
-    Args:
+    Arrays and numbers:
         sdf: ``[n]``; normals: ``[3, n]`` gradients of the SDF; directions: ``[rays, 3]`` unit vectors.
     """
     one = sdf.dtype.type(1.0)
@@ -43,7 +43,7 @@ def neus_alpha(sdf, normals, directions, starts, steps, sharpness, alpha, alpha_
 
 @njit(**_OPTIONS)
 def composite(alpha, starts, weights, before, rest, lo, hi):
-    """Write the weights ``T_i alpha_i``, the transmittance ``T_i`` before each sample and what is left after the ray."""
+    """Write the weights ``T_i alpha_i``, the transmittance ``T_i`` before each sample and the rest after the ray."""
     one = alpha.dtype.type(1.0)
     for ray in range(lo, hi):
         t = one
@@ -56,7 +56,10 @@ def composite(alpha, starts, weights, before, rest, lo, hi):
 
 @njit(**_OPTIONS)
 def composite_backward(alpha, starts, before, grad_weights, grad_rest, grad_alpha, lo, hi):
-    """Write the gradient by alpha: ``T_i (g_i - S_{i+1})``, ``S_i = alpha_i g_i + (1 - alpha_i) S_{i+1}``, ``S_end = g_T``."""
+    """Write the gradient by alpha.
+
+    It is ``T_i (g_i - S_{i+1})``, ``S_i = alpha_i g_i + (1 - alpha_i) S_{i+1}``, ``S_end`` the gradient of the rest.
+    """
     one = alpha.dtype.type(1.0)
     for ray in range(lo, hi):
         suffix = grad_rest[ray]
@@ -126,7 +129,7 @@ def _view_polynomials(x, y, z, out, row, s):
 def radiance_input(outputs, normals, directions, starts, slots, inputs, lo, hi):
     """Write the radiance network's input of the kept samples: features, unit normal, nine polynomials of the direction.
 
-    Args:
+    Arrays and numbers:
         outputs: ``[1 + features, n]`` of the SDF network; its first row, the SDF, is left out.
         inputs: ``[features + 3 + 9, kept]``, written.
     """
@@ -145,14 +148,12 @@ def radiance_input(outputs, normals, directions, starts, slots, inputs, lo, hi):
             inputs[features, s] = nx * share
             inputs[features + 1, s] = ny * share
             inputs[features + 2, s] = nz * share
-            _view_polynomials(
-                directions[ray, 0], directions[ray, 1], directions[ray, 2], inputs, features + 3, s
-            )
+            _view_polynomials(directions[ray, 0], directions[ray, 1], directions[ray, 2], inputs, features + 3, s)
 
 
 @njit(**_OPTIONS)
 def radiance_input_backward(grad_inputs, inputs, normals, slots, grad_outputs, grad_normals, lo, hi):
-    """Add the gradient of the radiance input to the SDF network's features and to the normals, for samples ``[lo, hi)``."""
+    """Add the gradient of the radiance input to the features and the normals of the samples ``[lo, hi)``."""
     features = grad_outputs.shape[0] - 1
     tiny = inputs.dtype.type(1e-6)
     one = inputs.dtype.type(1.0)
@@ -178,11 +179,11 @@ def radiance_input_backward(grad_inputs, inputs, normals, slots, grad_outputs, g
 def pixel_loss(colors, rest, background, target, coverage, gains, views, settings, grad_colors, grad_rest, grad_gains):
     """Return the summed photometric and mask losses of rays and write their gradients.
 
-    The prediction is ``gain * color + rest * background``. A channel whose photo is clipped at white costs only where the
-    prediction is darker. The error is Charbonnier's ``sqrt(e^2 + s^2) - s``; the mask term is the cross-entropy of the
+    The prediction is ``gain * color + rest * background``. A channel whose photo is clipped at white costs only where
+    the prediction is darker. The error is Charbonnier's ``sqrt(e^2 + s^2) - s``; the mask term is the cross-entropy of the
     opacity ``1 - rest``, clamped to ``[1e-3, 1 - 1e-3]``, with the mask.
 
-    Args:
+    Arrays and numbers:
         colors: ``[rays, 3]`` composited on black; rest: ``[rays]``; background: ``[rays, 3]``.
         target: ``[rays, 3]`` photo in [0, 1], not premultiplied; coverage: ``[rays]`` alpha of the mask in [0, 1].
         gains: ``[views, 3]`` exposure of each picture; views: ``[rays]``.
@@ -219,9 +220,7 @@ def pixel_loss(colors, rest, background, target, coverage, gains, views, setting
 
 
 @njit(**_OPTIONS)
-def add_alpha_gradient(
-    grad_alpha, alpha_by_sdf, alpha_by_slope, directions, starts, grad_sdf, grad_normals, lo, hi
-):
+def add_alpha_gradient(grad_alpha, alpha_by_sdf, alpha_by_slope, directions, starts, grad_sdf, grad_normals, lo, hi):
     """Add the gradient of the opacities to that of the SDF values and, along the ray, of the normals."""
     for ray in range(lo, hi):
         for i in range(starts[ray], starts[ray + 1]):

@@ -1,7 +1,7 @@
 """Numba kernels of the fused value and normal of a small SDF network on a hash grid.
 
-Arrays are feature-major: ``[channels, samples]``, so every inner loop runs over samples. A range ``[lo, hi)`` of samples
-is worked on, which lets callers slice. Two features per level are written out. The formulas are those of
+Arrays are feature-major: ``[channels, samples]``, so every inner loop runs over samples. A range ``[lo, hi)`` of
+samples is worked on, which lets callers slice. Two features per level are written out. The formulas are those of
 ``kernels.reference.grid_sdf``, which is the test oracle.
 """
 
@@ -66,7 +66,7 @@ def _corner_rows(ix, iy, iz, resolution, start, mask):
 def encode_level(points, table, scale, resolution, start, mask, level, features, jacobian, lo, hi):
     """Write two features and their derivatives of one level.
 
-    Args:
+    Arrays and numbers:
         points: ``[3, n]`` in [0, 1].
         table: flat table, two numbers a row.
         scale, resolution, start, mask: the level's constants; ``mask`` is 0 for a dense level, else ``rows - 1``.
@@ -195,7 +195,7 @@ def push_jacobian(jacobian, direction, out):
 
 @njit(**_OPTIONS)
 def squareplus_forward(pre, bias, eps, hidden, slope):
-    """Write ``hidden = (z + r) / 2`` and ``slope = (1 + z / r) / 2`` with ``z = pre + bias``, ``r = sqrt(z^2 + eps)``."""
+    """Write ``hidden = (z + r) / 2``, ``slope = (1 + z / r) / 2`` with ``z = pre + bias``, ``r = sqrt(z^2 + eps)``."""
     half = pre.dtype.type(0.5)
     one = pre.dtype.type(1.0)
     channels, n = pre.shape
@@ -244,8 +244,8 @@ def first_layer_second_order(grad_outer, slope, inner, curvature_scale, grad_inn
 def second_layer_backward(grad_hidden, slope, grad_slope_input, weight, curvature_scale, grad_weight, grad_bias):
     """Turn ``grad_hidden`` into the gradient of the pre-activation of layer two, in place.
 
-    ``grad_pre = grad_hidden * slope + weight * grad_slope_input * squareplus''``; adds ``sum grad_slope_input * slope`` to
-    ``grad_weight`` and ``sum grad_pre`` to ``grad_bias``.
+    ``grad_pre = grad_hidden * slope + weight * grad_slope_input * squareplus''``; adds ``sum grad_slope_input * slope``
+    to ``grad_weight`` and ``sum grad_pre`` to ``grad_bias``.
     """
     channels, n = slope.shape
     for c in range(channels):

@@ -55,7 +55,7 @@ def _sigmoid(x):
 def march_band(origins, directions, jitter, wanted, grid, settings, starts, depths, steps):
     """Write packed samples of rays in the band around the surface that a cached SDF shows.
 
-    Args:
+    Arrays and numbers:
         origins, directions: ``[rays, 3]`` in coordinates of the grid's cube, [0, 1]^3; directions are unit vectors of
             world space divided by the cube's side, so distances along the ray are world distances.
         jitter: ``[rays]`` in [0, 1): offset of the first sample in steps.
@@ -126,8 +126,8 @@ def march_band(origins, directions, jitter, wanted, grid, settings, starts, dept
             t = near + jitter[ray] * coarse
             while t < far:
                 f = _interpolate(
-                grid, (ox + t * dx) * size - half, (oy + t * dy) * size - half, (oz + t * dz) * size - half
-            )
+                    grid, (ox + t * dx) * size - half, (oy + t * dy) * size - half, (oz + t * dz) * size - half
+                )
                 if f < coarse_limit:
                     if count >= capacity:
                         full = True
@@ -156,7 +156,7 @@ def place_samples(origins, directions, starts, depths, points):
 def march_lattice(origins, directions, near, far, offsets, step, occupied, starts, depths, count_only):
     """Write the lattice samples of rays whose cells are occupied (kernels specification: ``t = near + (k + u) step``).
 
-    Args:
+    Arrays and numbers:
         origins, directions: ``[rays, 3]`` in grid coordinates [0, 1]^3.
         near, far: ``[rays]`` interval of each ray.
         offsets: ``[rays]`` u in [0, 1).
@@ -197,7 +197,7 @@ def march_lattice(origins, directions, near, far, offsets, step, occupied, start
 def gather_rays(pixels, first_pixel, widths, intrinsics, rotations, centers, origins, directions, views):
     """Write the rays of pixels that are numbered through all pictures.
 
-    Args:
+    Arrays and numbers:
         pixels: ``[rays]`` number of a pixel among all pixels of all pictures, row by row.
         first_pixel: ``[views + 1]`` number of each picture's first pixel.
         widths: ``[views]`` in pixels.

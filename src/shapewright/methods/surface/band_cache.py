@@ -83,6 +83,7 @@ class BandCache:
 
         Args:
             evaluate: SDF at positions ``[3, n]`` of the unit cube.
+            share: Each call takes every so many-th cell, the next ones at the next call.
         """
         flat = self.values.view(-1)
         old = flat[self.hull_cells]

@@ -17,6 +17,8 @@ from shapewright.metrics.chamfer import surface_distance
 from shapewright.metrics.image import constant_color_psnr, psnr, view_metrics
 from shapewright.rendering.rendering import Rendering
 
+TRUE_MESH = "true_mesh.ply"
+
 
 @dataclass(frozen=True)
 class EvaluatedView:
@@ -34,7 +36,7 @@ def evaluate_views(
     scene: Scene,
     views: Sequence[int],
     step: int = 1,
-    keep: Callable[[int], bool] = lambda view: True,
+    keep: Callable[[int], bool] = lambda _view: True,
 ) -> list[EvaluatedView]:
     """Render views and compare them with their photos.
 
@@ -66,7 +68,7 @@ def compare(rendering: Rendering, picture: Picture) -> dict[str, float]:
         return {"psnr_full": psnr(rendering.rgb, photo)}
     alpha = torch.from_numpy(picture.alpha.astype(np.float32) / 255.0)
     metrics = view_metrics(rendering.rgb, rendering.opacity, photo, alpha)
-    return metrics | {"psnr_constant_color": constant_color_psnr(photo * alpha[..., None], alpha > 0.5)}
+    return metrics | {"constant_color_psnr": constant_color_psnr(photo * alpha[..., None], alpha > 0.5)}
 
 
 def summarise(views: Sequence[EvaluatedView]) -> dict[str, float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from shapewright.data.scene import Scene
 from shapewright.engine.run_dir import RunDir
@@ -36,15 +39,19 @@ def draw(rendering: Rendering, what: str) -> np.ndarray:
     return as_bytes(rendering.opacity[..., None].expand(-1, -1, 3))
 
 
+def mean_up(scene: Scene) -> Float[Tensor, "3"]:
+    """Return the unit direction that is up in the training pictures, on average."""
+    up = -scene.cameras[list(scene.train)].world_from_camera[:, :, 1].double().mean(0)
+    return up / up.norm()
+
+
 def orbit_cameras(scene: Scene, frames: int) -> Cameras:
     """Return cameras on a circle around the object, at the mean distance and height of the real ones.
 
     The circle's axis is the mean up direction of the pictures, so the object stands upright.
     """
-    real = scene.cameras[list(scene.train)]
-    centers = real.centers.double()
-    up = -real.world_from_camera[:, :, 1].double().mean(0)
-    up = up / up.norm()
+    centers = scene.cameras[list(scene.train)].centers.double()
+    up = mean_up(scene)
     height = (centers @ up).mean()
     radius = float((centers - (centers @ up)[:, None] * up).norm(dim=1).mean())
     side = torch.linalg.cross(up, centers[0] / centers[0].norm())
@@ -74,5 +81,7 @@ def write_pictures(
                 write_image(written[-1], frames[kind][-1])
     if video:
         for kind in what:
-            written.append(write_video(run.media / f"{names[0].split('_')[0]}_{kind}", frames[kind]))
+            suffix = ".mp4" if importlib.util.find_spec("av") else ".gif"
+            written.append(run.media / f"{names[0].split('_')[0]}_{kind}{suffix}")
+            write_video(written[-1], frames[kind])
     return written

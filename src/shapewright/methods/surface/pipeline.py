@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from shapewright.data.scene import Scene, load_scene
 from shapewright.engine.checkpoint import load_checkpoint
 from shapewright.engine.config import from_dict, to_dict
@@ -19,13 +17,18 @@ from shapewright.engine.trainer import Trainer, TrainResult
 from shapewright.errors import UserError
 from shapewright.io.meshes import write_mesh
 from shapewright.methods.surface.config import MeshConfig, SurfaceConfig
-from shapewright.methods.surface.evaluation import EvaluatedView, distance_to_true_mesh, evaluate_views, summarise
+from shapewright.methods.surface.evaluation import (
+    TRUE_MESH,
+    EvaluatedView,
+    distance_to_true_mesh,
+    evaluate_views,
+    summarise,
+)
 from shapewright.methods.surface.meshing import extract_mesh
 from shapewright.methods.surface.method import SurfaceMethod
 from shapewright.methods.surface.presets import PRESETS
 
 _SHOWN_VIEWS = 8
-_TRUE_MESH = "true_mesh.ply"
 _DEMO_MINUTES = 1.5
 
 
@@ -50,7 +53,7 @@ def train(
         seed: Start of all random numbers.
         command: The command line, for the record.
         force: Replace an earlier run in the folder.
-        deadline: When given, the clock time (``time.monotonic``) at which training must end; replaces ``train.minutes``.
+        deadline: When given, the ``time.monotonic`` at which training must end; it replaces ``train.minutes``.
 
     Raises:
         UserError: if the scene, the folder or the device cannot be used.
@@ -107,7 +110,7 @@ def open_run(
     run = RunDir.open(run_path)
     config = from_dict(SurfaceConfig, run.config)
     scene = open_scene(config, Path(run.info["data"]))
-    step, tensors, _ = load_checkpoint(run, checkpoint)
+    _, tensors, _ = load_checkpoint(run, checkpoint)
     target = resolve_device(device)
     method = SurfaceMethod.restore(config, tensors, target, scene if for_training else None)
     return run, method, scene
@@ -130,10 +133,10 @@ def measure(
     shown = set(views[:: max(1, -(-len(views) // _SHOWN_VIEWS))])
     evaluated = evaluate_views(method, scene, views, step, keep=lambda view: view in shown)
     metrics = summarise(evaluated)
-    mesh, truth = run.meshes / "mesh.glb", scene.path / _TRUE_MESH
+    mesh, truth = run.meshes / "mesh.glb", scene.path / TRUE_MESH
     if mesh.is_file() and truth.is_file():
         metrics |= distance_to_true_mesh(mesh, truth)
-    controls = {name: metrics.pop(name) for name in ("psnr_constant_color",) if name in metrics}
+    controls = {name: metrics.pop(name) for name in ("constant_color_psnr",) if name in metrics}
     result = {
         "schema": 1,
         "method": "surface",

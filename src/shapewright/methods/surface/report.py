@@ -10,19 +10,20 @@ import torch
 
 from shapewright.data.scene import Scene
 from shapewright.engine.run_dir import RunDir
-from shapewright.export.html import Curve, Panel, Report, Table, write_report
+from shapewright.export.html import write_report
 from shapewright.export.pictures import error_map
+from shapewright.export.report import Curve, Panel, Report, Table, metrics_table
 from shapewright.geometry.mesh import Mesh
-from shapewright.methods.surface.evaluation import EvaluatedView
-from shapewright.methods.surface.pictures import as_bytes, draw
+from shapewright.io.meshes import read_mesh
+from shapewright.methods.surface.evaluation import TRUE_MESH, EvaluatedView
+from shapewright.methods.surface.pictures import as_bytes, draw, mean_up
 
 _CURVES = {"photometric": "mean absolute error", "eikonal": "(|gradient| - 1)^2", "mask": "cross-entropy", "loss": ""}
 _HEADLINES = {
-    "psnr_misses_black": ("PSNR in the masks", "{:.2f} dB"),
-    "psnr_full_white": ("PSNR of whole pictures, on white", "{:.2f} dB"),
-    "ssim": ("SSIM, tight crop", "{:.3f}"),
-    "silhouette_iou": ("Silhouette IoU", "{:.4f}"),
-    "surface_distance_pct": ("Mean distance to the true surface", "{:.3f} % of the box diagonal"),
+    "psnr_misses_black": ("PSNR on the object", "{:.2f} dB"),
+    "psnr_full_white": ("PSNR of whole pictures", "{:.2f} dB"),
+    "silhouette_iou": ("Outline overlap (IoU)", "{:.4f}"),
+    "surface_distance_pct": ("Distance to the true surface", "{:.3f} % of the diagonal"),
 }
 
 
@@ -44,26 +45,31 @@ def write_run_report(
         ("Time", f"{sum(timings.values()):.0f} s"),
     ]
     names = list(result["items"][0]) if result["items"] else []
+    truth = scene.path / TRUE_MESH
     report = Report(
         title=f"{scene.path.resolve().name}: a surface from {len(scene.train)} pictures",
         command=" ".join(run.info.get("command", [])),
         summary=summary,
         mesh=mesh,
+        other_meshes=[("true mesh", read_mesh(truth))] if truth.is_file() else [],
+        mesh_up=_triple(mean_up(scene)),
+        mesh_eye=_triple(scene.cameras[list(scene.train)].centers.mean(0)),
         panels=[_panel(view, kind) for view in views],
         curves=_curves(run),
         tables=[
-            Table(f"{kind} views", names, [[_short(item[name]) for name in names] for item in result["items"]]),
-            Table("Mean over the views", ["metric", "value"], [[k, _short(v)] for k, v in metrics.items()]),
-            Table("Controls", ["metric", "value"], [[k, _short(v)] for k, v in result["controls"].items()]),
-            Table("Timings", ["part", "seconds"], [[k, f"{v:.1f}"] for k, v in timings.items()]),
+            metrics_table(f"Mean over the {kind.lower()} views", metrics),
+            metrics_table("Controls", result["controls"]),
+            Table(f"{kind} views", names, [[item[name] for name in names] for item in result["items"]]),
+            Table("Timings", ["part", "seconds"], [[part, round(value, 1)] for part, value in timings.items()]),
         ],
         settings=run.config,
     )
     write_report(run.path / "report.html", report)
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _triple(vector: torch.Tensor) -> tuple[float, float, float]:
+    x, y, z = vector.tolist()
+    return x, y, z
 
 
 def _panel(view: EvaluatedView, kind: str) -> Panel:

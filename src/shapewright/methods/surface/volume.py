@@ -32,6 +32,7 @@ from shapewright.rendering.rendering import Rendering
 _HULL_POINTS = 8192
 _HULL_ERROR = 0.02
 _MOST_RAYS = 4096
+_SMOOTHED_SHARE = 0.25
 
 
 @dataclass
@@ -43,6 +44,26 @@ class Batch:
     background: Tensor
     eikonal_points: Tensor
     neighbours: Tensor
+
+
+@dataclass
+class Seen:
+    """Hold what the rays of one shard see, and what they should see.
+
+    Attributes:
+        origins: ``[rays, 3]``; views: ``[rays]``, the picture of each ray.
+        target: ``[rays, 3]`` photo in [0, 1]; coverage: ``[rays]`` alpha in [0, 1].
+    """
+
+    batch: Batch
+    origins: Tensor
+    views: Tensor
+    target: Tensor
+    coverage: Tensor
+    packed: Packed
+    state: GridSdfPass
+    opacity: Opacities
+    radiance: RadiancePass
 
 
 @dataclass
@@ -184,7 +205,7 @@ class VolumeModel:
         grad_inputs, direction = self.field.grid.backward(state, grad_outputs, grad_normals, to.sdf_grad)
         to.passes.append((state, grad_inputs, direction))
 
-    def next_batch(self, moment: Moment) -> list[Batch]:
+    def next_batch(self, _moment: Moment) -> list[Batch]:
         """Draw the rays of every shard."""
         rays = max(16, int(self.rays_per_shard))
         points = self.config.sampling.eikonal_points // self.config.shards
@@ -229,76 +250,84 @@ class VolumeModel:
 
     def _shard_step(self, batch: Batch) -> ShardResult:
         """Return the gradients of one shard."""
-        config, result, pool = self.config, self._empty_result(), self._pool()
+        result, seen = self._empty_result(), self._look(batch)
+        losses, grad_colors, grad_rest = self._pixel_losses(seen, result)
+        grad_normals, losses["eikonal"] = self._eikonal(seen.state.normals)
+        losses["loss"] += self.config.loss.eikonal * losses["eikonal"]
+        grad_outputs = torch.zeros_like(seen.state.outputs)
+        grad_alpha = self._colors_backward(seen, grad_colors, grad_rest, grad_outputs, grad_normals, result)
+        packed, opacity = seen.packed, seen.opacity
+        compositing.add_alpha_gradient(
+            grad_alpha.numpy(), opacity.by_sdf.numpy(), opacity.by_slope.numpy(), packed.directions.numpy(),
+            packed.starts.numpy(), grad_outputs[0].numpy(), grad_normals.numpy(), 0, len(packed.directions),
+        )  # fmt: skip
+        self._field_backward(seen.state, grad_outputs, grad_normals, result)
+        if self.config.loss.smoothness > 0 or self.config.loss.smoothness_clipped > 0:
+            losses["smoothness"] = self._smoothness(seen, result)
+            losses["loss"] += losses["smoothness"]
+        result.losses, result.rays, result.samples = losses, len(seen.target) - packed.dropped, len(packed.depths)
+        return result
+
+    def _look(self, batch: Batch) -> Seen:
+        """March the rays of a shard and evaluate the field and its colours."""
+        pool, shards = self._pool(), self.config.shards
         origins, directions, views = pool.cameras.rays(batch.pixels)
         target = pool.rgb[batch.pixels].float().div_(255.0)
         coverage = pool.alpha[batch.pixels].float().div_(255.0)
-        capacity = 2 * config.sampling.samples // config.shards + 4096
+        capacity = 2 * self.config.sampling.samples // shards + 4096
         packed = self.field.march(origins, directions, batch.jitter, coverage > 0.5, capacity)
         state = self.field.grid.forward(torch.cat([packed.points, batch.eikonal_points], dim=1))
-        grad_outputs = torch.zeros_like(state.outputs)
-        grad_normals, eikonal = self._eikonal(state.normals)
-        seen = self.field.opacities(state.outputs, state.normals, packed)
-        radiance = self.field.radiance(state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept)
-        losses, grad_colors, grad_rest = self._pixel_losses(
-            batch, target, coverage, views, packed, seen, radiance, result
+        opacity = self.field.opacities(state.outputs, state.normals, packed)
+        radiance = self.field.radiance(
+            state.outputs, state.normals, directions, packed.starts, opacity.slots, opacity.kept
         )
-        self._pixels_backward(packed, seen, radiance, grad_colors, grad_rest, state, grad_outputs, grad_normals, result)
-        self._field_backward(state, grad_outputs, grad_normals, result)
-        losses["eikonal"] = eikonal
-        losses["loss"] += config.loss.eikonal * eikonal
-        if config.loss.smoothness > 0 or config.loss.smoothness_clipped > 0:
-            losses["smoothness"] = self._smoothness(batch, origins, packed, seen, target, result)
-            losses["loss"] += losses["smoothness"]
-        result.losses, result.rays, result.samples = losses, len(origins) - packed.dropped, len(packed.depths)
-        return result
+        return Seen(batch, origins, views, target, coverage, packed, state, opacity, radiance)
 
-    def _pixel_losses(
-        self, batch: Batch, target: Tensor, coverage: Tensor, views: Tensor, packed: Packed, seen: Opacities,
-        radiance: RadiancePass, result: ShardResult,
-    ) -> tuple[dict[str, float], Tensor, Tensor]:  # fmt: skip
+    def _pixel_losses(self, seen: Seen, result: ShardResult) -> tuple[dict[str, float], Tensor, Tensor]:
         """Return the losses of the rays and their gradients by colour and by what is left of the light."""
-        loss, rays = self.config.loss, len(target)
+        loss, rays = self.config.loss, len(seen.target)
         colors, grad_colors, grad_rest = torch.empty(rays, 3), torch.empty(rays, 3), torch.empty(rays)
         compositing.ray_sum(
-            seen.weights.numpy(), radiance.colors.numpy(), seen.slots.numpy(), packed.starts.numpy(),
-            colors.numpy(), 0, rays,
+            seen.opacity.weights.numpy(), seen.radiance.colors.numpy(), seen.opacity.slots.numpy(),
+            seen.packed.starts.numpy(), colors.numpy(), 0, rays,
         )  # fmt: skip
         scale = 1.0 / (rays * self.config.shards)
         settings = (loss.charbonnier, loss.clipped_from, loss.photometric * scale / 3.0, loss.mask * scale)
         photometric, mask = compositing.pixel_loss(
-            colors.numpy(), seen.rest.numpy(), batch.background.numpy(), target.numpy(), coverage.numpy(),
-            self.log_gains.exp().numpy(), views.numpy(), tuple(np.float32(value) for value in settings),
+            colors.numpy(), seen.opacity.rest.numpy(), seen.batch.background.numpy(), seen.target.numpy(),
+            seen.coverage.numpy(), self.log_gains.exp().numpy(), seen.views.numpy(),
+            tuple(np.float32(value) for value in settings),
             grad_colors.numpy(), grad_rest.numpy(), result.gain_grad.numpy(),
         )  # fmt: skip
         losses = {"photometric": photometric * scale / 3.0, "mask": mask * scale}
         total = loss.photometric * losses["photometric"] + loss.mask * losses["mask"]
         return {"loss": total, **losses}, grad_colors, grad_rest
 
-    def _pixels_backward(
-        self, packed: Packed, seen: Opacities, radiance: RadiancePass, grad_colors: Tensor, grad_rest: Tensor,
-        state: GridSdfPass, grad_outputs: Tensor, grad_normals: Tensor, result: ShardResult,
-    ) -> None:  # fmt: skip
-        """Walk from the rays back to the field: add to ``grad_outputs``, ``grad_normals`` and the colour weights."""
-        n, rays, starts = len(packed.depths), len(packed.directions), packed.starts.numpy()
+    def _colors_backward(
+        self, seen: Seen, grad_colors: Tensor, grad_rest: Tensor, grad_outputs: Tensor, grad_normals: Tensor,
+        result: ShardResult,
+    ) -> Tensor:  # fmt: skip
+        """Walk from the rays' colours back to the opacities, whose gradient is returned, and to the radiance network.
+
+        Adds to ``grad_outputs``, ``grad_normals`` and the gradient of the colour weights.
+        """
+        opacity, radiance, starts = seen.opacity, seen.radiance, seen.packed.starts.numpy()
+        n, rays = len(seen.packed.depths), len(seen.target)
         grad_weights, grad_alpha, grad_values = torch.empty(n), torch.empty(n), torch.empty_like(radiance.colors)
         compositing.ray_sum_backward(
-            seen.weights.numpy(), radiance.colors.numpy(), seen.slots.numpy(), starts, grad_colors.numpy(),
+            opacity.weights.numpy(), radiance.colors.numpy(), opacity.slots.numpy(), starts, grad_colors.numpy(),
             grad_weights.numpy(), grad_values.numpy(), 0, rays,
         )  # fmt: skip
         compositing.composite_backward(
-            seen.alpha.numpy(), starts, seen.before.numpy(), grad_weights.numpy(), grad_rest.numpy(),
+            opacity.alpha.numpy(), starts, opacity.before.numpy(), grad_weights.numpy(), grad_rest.numpy(),
             grad_alpha.numpy(), 0, rays,
         )  # fmt: skip
         grad_inputs = radiance_backward(self.field.color_weights, radiance, grad_values, result.color_grad)
         compositing.radiance_input_backward(
-            grad_inputs.numpy(), radiance.inputs.numpy(), state.normals.numpy(), seen.slots.numpy(),
+            grad_inputs.numpy(), radiance.inputs.numpy(), seen.state.normals.numpy(), opacity.slots.numpy(),
             grad_outputs.numpy(), grad_normals.numpy(), 0, n,
         )  # fmt: skip
-        compositing.add_alpha_gradient(
-            grad_alpha.numpy(), seen.by_sdf.numpy(), seen.by_slope.numpy(), packed.directions.numpy(), starts,
-            grad_outputs[0].numpy(), grad_normals.numpy(), 0, rays,
-        )  # fmt: skip
+        return grad_alpha
 
     def _eikonal(self, normals: Float[Tensor, "3 n"]) -> tuple[Tensor, float]:
         """Return the gradient of ``mean (|n| - 1)^2`` times its weight, and the shard's share of the mean."""
@@ -308,30 +337,35 @@ class VolumeModel:
         grad = normals * (2.0 * self.config.loss.eikonal * share * excess / length)
         return grad, float(excess.square().sum()) * share
 
-    def _smoothness(
-        self, batch: Batch, origins: Tensor, packed: Packed, seen: Opacities, target: Tensor, result: ShardResult
-    ) -> float:
-        """Pull together the unit normals of the point a ray sees and of a random neighbour; return the loss."""
-        loss = self.config.loss
-        clipped = (target >= loss.clipped_from).all(dim=1)
-        weight = torch.where(clipped, loss.smoothness + loss.smoothness_clipped, loss.smoothness)
-        use = ((seen.rest < 0.3) & (weight > 0) & (clipped | (batch.jitter < 0.25))).nonzero().squeeze(1)
+    def _smoothness(self, seen: Seen, result: ShardResult) -> float:
+        """Penalise how the unit normals bend along a random line through the points that rays see; return the loss.
+
+        The second difference ``n(x + d) - 2 n(x) + n(x - d)`` leaves planes, cylinders and balls alone. Pixels whose
+        photo is clipped say nothing about the shape, so they weigh more.
+        """
+        loss, packed, opacity = self.config.loss, seen.packed, seen.opacity
+        clipped = (seen.target >= loss.clipped_from).float().mean(dim=1)
+        weight = loss.smoothness + loss.smoothness_clipped * clipped
+        chosen = (opacity.rest < 0.3) & (weight > 0) & (seen.batch.jitter < _SMOOTHED_SHARE)
+        use = chosen.nonzero().squeeze(1)
         if len(use) == 0:
             return 0.0
-        sums = torch.zeros(len(seen.weights) + 1, dtype=torch.float64)
-        torch.cumsum(seen.weights.double() * packed.depths, 0, out=sums[1:])
-        depth = (sums[packed.starts[1:]] - sums[packed.starts[:-1]]) / (1.0 - seen.rest.double())
-        points = self.field.box.to_unit(origins[use] + depth[use, None].float() * packed.directions[use]).T
-        step = batch.neighbours[:, use] * (loss.smoothness_distance / self.field.box.side)
-        state = self.field.grid.forward(torch.cat([points, points + step], dim=1).contiguous())
+        sums = torch.zeros(len(packed.depths) + 1, dtype=torch.float64)
+        torch.cumsum(opacity.weights.double() * packed.depths, 0, out=sums[1:])
+        depth = (sums[packed.starts[1:]] - sums[packed.starts[:-1]]) / (1.0 - opacity.rest.double())
+        points = self.field.box.to_unit(seen.origins[use] + depth[use, None].float() * packed.directions[use]).T
+        step = seen.batch.neighbours[:, use] * (loss.smoothness_distance / self.field.box.side)
+        state = self.field.grid.forward(torch.cat([points, points + step, points - step], dim=1).contiguous())
         length = state.normals.norm(dim=0).clamp(min=1e-6)
         unit = state.normals / length
-        gap = unit[:, : len(use)] - unit[:, len(use) :]
-        share = weight[use] / (len(target) * self.config.shards)
-        grad_unit = torch.cat([2.0 * share * gap, -2.0 * share * gap], dim=1)
+        middle, after, before = unit.split(len(use), dim=1)
+        bend = after - 2.0 * middle + before
+        share = weight[use] / (_SMOOTHED_SHARE * len(seen.target) * self.config.shards)
+        grad_bend = 2.0 * share * bend
+        grad_unit = torch.cat([-2.0 * grad_bend, grad_bend, grad_bend], dim=1)
         grad_normals = (grad_unit - unit * (grad_unit * unit).sum(0)) / length
         self._field_backward(state, torch.zeros_like(state.outputs), grad_normals, result)
-        return float((share * gap.square().sum(0)).sum())
+        return float((share * bend.square().sum(0)).sum())
 
     def _update(self, results: list[ShardResult], rate_share: float) -> None:
         """Take one Adam step with the sums of all shards."""
@@ -340,10 +374,10 @@ class VolumeModel:
         rate = optim.network_rate * rate_share
         levels = range(self.field.grid.active)
         self.field.pool.map(lambda level: self._update_level(level, results, optim.table_rate * rate_share), levels)
-        for name, grads in (("sdf", [r.sdf_grad.flat for r in results]), ("color", [r.color_grad.flat for r in results])):
-            self._adam(name, sum(grads[1:], grads[0]), rate, 0.0)
+        self._adam("sdf", torch.stack([result.sdf_grad.flat for result in results]).sum(0), rate, 0.0)
+        self._adam("color", torch.stack([result.color_grad.flat for result in results]).sum(0), rate, 0.0)
         if optim.exposure_rate > 0:
-            gains = sum((r.gain_grad for r in results[1:]), results[0].gain_grad) * self.log_gains.exp()
+            gains = torch.stack([result.gain_grad for result in results]).sum(0) * self.log_gains.exp()
             self._adam("log_gains", gains.view(-1), optim.exposure_rate * rate_share, 0.0)
             self.log_gains -= self.log_gains.mean(0)
 
@@ -353,7 +387,7 @@ class VolumeModel:
                 self.field.grid.scatter(state, grad_inputs, direction, self.table_grad, level)
         optim, levels = self.config.optim, self.field.levels
         share = level / max(levels.num_levels - 1, 1)
-        decay = optim.table_decay**(1.0 - share) * optim.table_decay_fine**share if optim.table_decay > 0 else 0.0
+        decay = optim.table_decay ** (1.0 - share) * optim.table_decay_fine**share if optim.table_decay > 0 else 0.0
         first = levels.starts[level]
         self._adam("table", self.table_grad, rate, decay, (2 * first, 2 * (first + levels.sizes[level])))
 

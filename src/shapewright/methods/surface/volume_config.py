@@ -73,9 +73,9 @@ class VolumeLossConfig:
         clipped_from: Photo values from here on count as clipped: only darker predictions cost. Above 1: off.
         eikonal: Weight of ``(|gradient| - 1)^2``.
         mask: Weight of the cross-entropy between opacity and mask.
-        smoothness: Weight of the squared difference of normals at neighbouring surface points.
-        smoothness_clipped: Weight of the same at surface points whose photo is clipped.
-        smoothness_distance: Distance of the neighbours, in normalised units.
+        smoothness: Weight of the squared second difference of unit normals along the surface.
+        smoothness_clipped: What is added to it where the photo is clipped, times the share of clipped channels.
+        smoothness_distance: Standard deviation of the step of that difference, in normalised units.
     """
 
     photometric: float = 1.0
@@ -85,7 +85,7 @@ class VolumeLossConfig:
     mask: float = 0.1
     smoothness: float = 0.0
     smoothness_clipped: float = 0.0
-    smoothness_distance: float = 0.01
+    smoothness_distance: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The field of the volume renderer and its pictures: marching, opacities, colours.
 
-Weights are those of NeuS (arXiv:2106.10689), samples lie in a band around the surface that a cached grid shows, the SDF is a
-small network on a hash grid (arXiv:2201.05989) with fused normals.
+Weights are those of NeuS (arXiv:2106.10689), samples lie in a band around the surface that a cached grid shows, the
+SDF is a small network on a hash grid (arXiv:2201.05989) with fused normals.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ class VolumeField:
         )  # fmt: skip
         count = int(starts[-1])
         points = torch.empty(3, count)
-        place_samples(
-            unit_origins.numpy(), unit_directions.numpy(), starts.numpy(), depths.numpy(), points.numpy()
-        )
+        place_samples(unit_origins.numpy(), unit_directions.numpy(), starts.numpy(), depths.numpy(), points.numpy())
         return Packed(directions, starts, depths[:count], steps[:count], points, dropped)
 
     def opacities(self, outputs: Tensor, normals: Tensor, packed: Packed) -> Opacities:
@@ -190,9 +188,7 @@ class VolumeField:
             return torch.cat([self._render_rays((origins[part], directions[part])) for part in halves])
         state = self.grid.forward(packed.points)
         seen = self.opacities(state.outputs, state.normals, packed)
-        colors = self.radiance(
-            state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept
-        ).colors
+        colors = self.radiance(state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept).colors
         heavy = seen.slots >= 0
         values = torch.cat([colors, packed.depths[heavy][None], state.normals[:, heavy]])
         sums = torch.empty(count, 7)
@@ -203,6 +199,4 @@ class VolumeField:
         hit = opacity > 0.5
         depth = torch.where(hit, sums[:, 3] / opacity, torch.nan)
         normal = sums[:, 4:] / sums[:, 4:].norm(dim=1, keepdim=True).clamp(min=1e-6)
-        return torch.cat(
-            [sums[:, :3], opacity[:, None], depth[:, None], torch.where(hit[:, None], normal, 0.0)], dim=1
-        )
+        return torch.cat([sums[:, :3], opacity[:, None], depth[:, None], torch.where(hit[:, None], normal, 0.0)], dim=1)
