@@ -72,7 +72,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(hint, value, where + ".")
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
