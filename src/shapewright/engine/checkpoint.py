@@ -81,8 +81,9 @@ def load_checkpoint(run: RunDir, which: Literal["latest", "best"] | int = "lates
             return _read(path)
         except UserError as error:
             run.log(f"{error.message} Trying the checkpoint before it.", logging.WARNING)
-    found = ", ".join(str(step) for step in list_checkpoints(run)) or "none"
-    raise UserError(f"{run.path} has no intact checkpoint {which!r}.", f"Steps with a checkpoint: {found}.")
+    steps = list_checkpoints(run)
+    hint = f"Steps with a checkpoint: {', '.join(map(str, steps))}." if steps else "Train it again, with --force."
+    raise UserError(f"{run.path} has no intact checkpoint {which!r}.", hint)
 
 
 def list_checkpoints(run: RunDir) -> list[int]:
