@@ -76,7 +76,8 @@ def toy_cameras(num_views: int, size: tuple[int, int], distance: float = 3.2) ->
     """Return cameras on a spiral around the unit ball, from below its equator to near its pole.
 
     The sine of the elevation rises evenly from -0.5 to 0.9 and the azimuth turns
-    by the golden angle, so that every n-th view again surrounds the object.
+    by sqrt(2) - 1 of a full turn, so that every 8th view (those held out) again
+    surrounds the object; with the golden angle these would stand side by side.
 
     Args:
         num_views: Number of views.
@@ -85,7 +86,7 @@ def toy_cameras(num_views: int, size: tuple[int, int], distance: float = 3.2) ->
     """
     index = torch.arange(num_views, dtype=torch.float64)
     height = -0.5 + 1.4 * (index + 0.5) / num_views
-    azimuth = index * math.pi * (3 - math.sqrt(5))
+    azimuth = index * 2 * math.pi * (math.sqrt(2) - 1)
     across = (1 - height * height).sqrt()
     eyes = distance * torch.stack([across * azimuth.cos(), height, across * azimuth.sin()], dim=1)
     fov_deg = 2 * math.degrees(math.asin(_FRAME_RADIUS / distance))
@@ -105,7 +106,7 @@ def render_toy(toy: Toy, cameras: Cameras, view: int, supersample: int = 2) -> n
         supersample: Rays along each side of a pixel.
     """
     width, height = cameras.sizes[view].tolist()
-    origins, directions = cameras[view].scaled(supersample).image_rays(0)
+    origins, directions = cameras[view].scaled(float(supersample)).image_rays(0)
     rgb, alpha = torch.zeros(len(origins), 3), torch.zeros(len(origins), 1)
     for start in range(0, len(origins), _CHUNK):
         rays = origins[start : start + _CHUNK].float(), directions[start : start + _CHUNK].float()
