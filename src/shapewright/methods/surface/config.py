@@ -60,4 +60,4 @@ class SurfaceConfig:
     volume: VolumeConfig = field(default_factory=VolumeConfig)
     tracing: TracingModelConfig = field(default_factory=TracingModelConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=9.0))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=9.5))

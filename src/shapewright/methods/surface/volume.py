@@ -344,7 +344,7 @@ class VolumeModel:
         photo is clipped say nothing about the shape, so they weigh more.
         """
         loss, packed, opacity = self.config.loss, seen.packed, seen.opacity
-        clipped = (seen.target >= loss.clipped_from).float().mean(dim=1)
+        clipped = (seen.target >= loss.clipped_from).all(dim=1).float()
         weight = loss.smoothness + loss.smoothness_clipped * clipped
         chosen = (opacity.rest < 0.3) & (weight > 0) & (seen.batch.jitter < _SMOOTHED_SHARE)
         use = chosen.nonzero().squeeze(1)
@@ -362,8 +362,10 @@ class VolumeModel:
         bend = after - 2.0 * middle + before
         share = weight[use] / (_SMOOTHED_SHARE * len(seen.target) * self.config.shards)
         grad_bend = 2.0 * share * bend
-        grad_unit = torch.cat([-2.0 * grad_bend, grad_bend, grad_bend], dim=1)
-        grad_normals = (grad_unit - unit * (grad_unit * unit).sum(0)) / length
+        # Only the middle follows its neighbours: an edge beside a clipped highlight stays sharp.
+        grad_middle = -2.0 * grad_bend
+        grad_normals = torch.zeros_like(unit)
+        grad_normals[:, : len(use)] = (grad_middle - middle * (grad_middle * middle).sum(0)) / length[: len(use)]
         self._field_backward(state, torch.zeros_like(state.outputs), grad_normals, result)
         return float((share * bend.square().sum(0)).sum())
 

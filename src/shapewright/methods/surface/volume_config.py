@@ -74,7 +74,7 @@ class VolumeLossConfig:
         eikonal: Weight of ``(|gradient| - 1)^2``.
         mask: Weight of the cross-entropy between opacity and mask.
         smoothness: Weight of the squared second difference of unit normals along the surface.
-        smoothness_clipped: What is added to it where the photo is clipped, times the share of clipped channels.
+        smoothness_clipped: What is added to it where all channels of the photo are clipped.
         smoothness_distance: Standard deviation of the step of that difference, in normalised units.
     """
 
@@ -83,9 +83,9 @@ class VolumeLossConfig:
     clipped_from: float = 0.98
     eikonal: float = 0.1
     mask: float = 0.1
-    smoothness: float = 0.0
-    smoothness_clipped: float = 0.0
-    smoothness_distance: float = 0.02
+    smoothness: float = 0.0003
+    smoothness_clipped: float = 0.05
+    smoothness_distance: float = 0.015
 
 
 @dataclass(frozen=True, kw_only=True)
