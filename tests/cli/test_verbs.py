@@ -40,10 +40,7 @@ def test_train_starts_from_the_preset_and_changes_what_was_named(calls, capsys):
     assert call == {
         "data": Path("D"),
         "out": Path("O"),
-        "device": "cpu",
-        "seed": 3,
-        "force": True,
-        "command": ["shapewright", *words],
+        "start": pipeline.Start(device="cpu", seed=3, force=True, command=["shapewright", *words]),
     }
     assert config.renderer == PRESETS["idr-paper"].renderer == "tracing"
     assert (config.mesh.resolution, config.mesh.hull_cull) == (99, False)
@@ -55,7 +52,8 @@ def test_train_starts_from_the_preset_and_changes_what_was_named(calls, capsys):
 def test_without_options_the_default_preset_is_trained(calls):
     assert main(["train", "surface", "--data", "D", "--out", "O"]) == 0
     assert calls["train"]["config"] == PRESETS["cpu-fast"]
-    assert (calls["train"]["device"], calls["train"]["seed"], calls["train"]["force"]) == ("auto", 0, False)
+    start = calls["train"]["start"]
+    assert (start.device, start.seed, start.force) == ("auto", 0, False)
 
 
 @pytest.mark.parametrize(

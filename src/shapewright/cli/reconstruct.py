@@ -16,9 +16,6 @@ def run(words: list[str]) -> None:
         options.config,
         options.data,
         options.out,
-        device=options.device,
-        seed=options.seed,
-        command=["shapewright", "reconstruct", *words],
-        force=options.force,
+        options.start(["shapewright", "reconstruct", *words]),
     )
     print(f"Mesh:   {options.out / 'meshes' / 'mesh.glb'}\nReport: {options.out / 'report.html'}")

@@ -14,6 +14,7 @@ from shapewright.cli.arguments import SceneFolder
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 from shapewright.methods.surface.config import SurfaceConfig
+from shapewright.methods.surface.pipeline import Start
 from shapewright.methods.surface.presets import DEFAULT_PRESET, PRESETS
 
 
@@ -40,6 +41,10 @@ class RunOptions:
     seed: int = 0
     force: bool = False
     config: Annotated[SurfaceConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+
+    def start(self, command: Sequence[str]) -> Start:
+        """Return what the pipeline is told beside the settings."""
+        return Start(device=self.device, seed=self.seed, command=command, force=self.force)
 
 
 @dataclass(frozen=True, kw_only=True)

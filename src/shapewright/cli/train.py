@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shapewright.cli.console import start_log
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 from shapewright.methods import METHODS
@@ -19,6 +18,7 @@ def run(words: list[str]) -> None:
 
 
 def _train_surface(words: list[str]) -> None:
+    from shapewright.cli.console import start_log
     from shapewright.cli.run_options import TrainOptions, parse_run
 
     options = parse_run(TrainOptions, "shapewright train surface", words)
@@ -29,9 +29,6 @@ def _train_surface(words: list[str]) -> None:
         options.config,
         options.data,
         options.out,
-        device=options.device,
-        seed=options.seed,
-        command=["shapewright", "train", "surface", *words],
-        force=options.force,
+        options.start(["shapewright", "train", "surface", *words]),
     )
     print(f"Trained: {options.out}. Next: shapewright eval {options.out}")

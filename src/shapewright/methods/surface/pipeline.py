@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,16 +33,25 @@ _SHOWN_VIEWS = 8
 _DEMO_MINUTES = 1.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Say how a run starts.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        seed: Start of all random numbers.
+        command: The command line, for the record.
+        force: Replace an earlier run in the folder.
+    """
+
+    device: str = "auto"
+    seed: int = 0
+    command: Sequence[str] = ()
+    force: bool = False
+
+
 def train(
-    config: SurfaceConfig,
-    data: Path,
-    out: Path,
-    *,
-    device: str = "auto",
-    seed: int = 0,
-    command: Sequence[str] = (),
-    force: bool = False,
-    deadline: float | None = None,
+    config: SurfaceConfig, data: Path, out: Path, start: Start | None = None, deadline: float | None = None
 ) -> tuple[RunDir, SurfaceMethod, Scene]:
     """Train on a scene in a new run folder.
 
@@ -49,25 +59,23 @@ def train(
         config: Settings.
         data: The scene.
         out: The run folder; new or empty.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        seed: Start of all random numbers.
-        command: The command line, for the record.
-        force: Replace an earlier run in the folder.
+        start: Device, seed, record.
         deadline: When given, the ``time.monotonic`` at which training must end; it replaces ``train.minutes``.
 
     Raises:
         UserError: if the scene, the folder or the device cannot be used.
     """
+    start = start or Start()
     prepare_process()
-    target = resolve_device(device)
-    RunDir.check_new(out, force)
+    target = resolve_device(start.device)
+    RunDir.check_new(out, start.force)
     scene = open_scene(config, data)
-    method = SurfaceMethod.start(config, scene, target, seed)
+    method = SurfaceMethod.start(config, scene, target, start.seed)
     if deadline is not None:
         minutes = max(deadline - time.monotonic(), 1.0) / 60.0
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, minutes=minutes))
-    details = {"method": "surface", "data": str(data.resolve()), "device": str(target), "seed": seed}
-    run = RunDir.create(out, to_dict(config), command, details, force)
+    details = {"method": "surface", "data": str(data.resolve()), "device": str(target), "seed": start.seed}
+    run = RunDir.create(out, to_dict(config), start.command, details, start.force)
     run.log(describe_scene(scene))
     Trainer(method, run, config.train).fit()
     return run, method, scene
@@ -179,16 +187,7 @@ def export(
     return written
 
 
-def reconstruct(
-    config: SurfaceConfig,
-    data: Path,
-    out: Path,
-    *,
-    device: str = "auto",
-    seed: int = 0,
-    command: Sequence[str] = (),
-    force: bool = False,
-) -> Path:
+def reconstruct(config: SurfaceConfig, data: Path, out: Path, start: Start | None = None) -> Path:
     """Train, mesh, measure and report; ``train.minutes`` is the time of the whole job.
 
     Returns:
@@ -201,9 +200,7 @@ def reconstruct(
     if config.train.minutes is not None:
         reserve = _seconds_after_training(open_scene(config, data))
         deadline = started + max(60.0 * config.train.minutes - reserve, 12.0 * config.train.minutes)
-    run, method, scene = train(
-        config, data, out, device=device, seed=seed, command=command, force=force, deadline=deadline
-    )
+    run, method, scene = train(config, data, out, start, deadline)
     trained = time.monotonic()
     mesh = extract_mesh(method, scene, config.mesh)
     write_mesh(run.meshes / "mesh.glb", mesh)
@@ -229,7 +226,7 @@ def demo(out: Path, force: bool = False) -> Path:
 
     config = PRESETS["cpu-fast"]
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, minutes=_DEMO_MINUTES))
-    return reconstruct(config, demo_capture_path(), out, command=["shapewright", "demo"], force=force)
+    return reconstruct(config, demo_capture_path(), out, Start(command=["shapewright", "demo"], force=force))
 
 
 def render(
