@@ -18,10 +18,10 @@ assert not code, code
 
 
 def seconds_and_modules(code, repeats=3):
-    """Return how long ``code`` takes in a new process, the least of several times, and what it loads."""
+    """Return the processor's seconds for ``code`` in a new process, the least of several, and what it loads."""
     script = (
-        f"import sys, time\nstart = time.perf_counter()\n{code}\n"
-        "print(time.perf_counter() - start, *{name.split('.')[0] for name in sys.modules})"
+        f"import sys, time\nstart = time.process_time()\n{code}\n"
+        "print(time.process_time() - start, *{name.split('.')[0] for name in sys.modules})"
     )
     lines = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -64,7 +64,7 @@ def test_the_help_of_a_verb_loads_no_torch(verb):
 
 def test_the_whole_process_of_the_help_takes_half_a_second():
     times = []
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "shapewright.cli.main", "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - start)

@@ -6,11 +6,16 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from typing import TYPE_CHECKING
 
 import tyro
 
 from shapewright import __version__
 from shapewright.cli.console import print_rows
+from shapewright.errors import UserError
+
+if TYPE_CHECKING:
+    from shapewright.kernels.diagnosis import Diagnosis
 
 EXTRAS = {
     "cuda": ("warp",),
@@ -32,11 +37,21 @@ def run(words: list[str]) -> None:
 
 def doctor() -> None:
     """Show versions, processors, memory, kernels and extras; compile the kernels and test them."""
+    import torch
+
     from shapewright.engine.device import prepare_process
+    from shapewright.kernels import diagnose
 
     prepare_process()
     print_rows([*_versions(), *_machine(), *_extras()])
-    print_rows(_kernels())
+    diagnoses = [diagnose(device) for device in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
+    for diagnosis in diagnoses:
+        print_rows(_kernels(diagnosis))
+    if not all(diagnosis.is_right for diagnosis in diagnoses):
+        raise UserError(
+            "A kernel fails on this machine.",
+            "Set SHAPEWRIGHT_KERNELS=reference to work without it, and report the lines above.",
+        )
 
 
 def _versions() -> list[tuple[str, object]]:
@@ -71,16 +86,11 @@ def _extras() -> list[tuple[str, object]]:
     return rows
 
 
-def _kernels() -> list[tuple[str, object]]:
-    """Return one row a back end of the kernels: it computes the right thing, or what would mend it."""
-    import torch
-
-    from shapewright.kernels.backends import NAMES, find_problem
-
-    rows: list[tuple[str, object]] = []
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        for name in NAMES:
-            problem = find_problem(name, device)
-            text = "works" if problem is None else f"cannot run: {problem.message}. {problem.hint}"
-            rows.append((f"kernels {name} on {device}", text))
-    return rows
+def _kernels(diagnosis: Diagnosis) -> list[tuple[str, object]]:
+    """Return what runs the kernels of one device, why nothing faster does, and whether it is right."""
+    rows: list[tuple[str, object]] = [(f"on {diagnosis.device}", diagnosis.summary)]
+    rows += [(f"  not {name}", problem) for name, problem in diagnosis.problems.items()]
+    for check in diagnosis.checks:
+        verdict = "right" if check.is_right else check.problem or f"WRONG by {check.error:.1e}"
+        rows.append((f"  {check.name}", f"{verdict}, {check.seconds:.2f} s"))
+    return rows + [(name, place) for name, place in diagnosis.caches.items()]
