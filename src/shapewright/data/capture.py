@@ -146,8 +146,8 @@ def mask_from_dark_background(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarr
     bright = rgb.mean(axis=2) > 0.19 * 255
     grown = ndimage.maximum_filter(bright.astype(np.uint8), size=21)
     pieces, _ = ndimage.label(ndimage.minimum_filter(grown, size=15))
-    largest = np.bincount(pieces.ravel())[1:]
-    return np.where(largest.size and pieces == largest.argmax() + 1, 255, 0).astype(np.uint8)
+    sizes = np.bincount(pieces.ravel(), minlength=2)
+    return np.where(pieces == 1 + sizes[1:].argmax(), 255, 0).astype(np.uint8)
 
 
 def find_mask(folder: Path, image_name: str) -> Path | None:

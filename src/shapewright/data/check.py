@@ -107,7 +107,7 @@ class Looks:
     """Hold what was read from the pictures, masks and cameras no more than 800 pixels across."""
 
     cameras: Cameras
-    masks: list[Bool[np.ndarray, "h w"]]
+    masks: list[Bool[np.ndarray, "_ _"]]
     features: dict[int, Features]
 
 
@@ -235,22 +235,16 @@ def _look(scene: Scene) -> Looks:
     return Looks(scene.cameras.resized(sizes), masks, features)
 
 
-def _check_masks(scene: Scene, masks: list[Bool[np.ndarray, "h w"]], report: SceneReport) -> None:
-    """Look for masks that are empty, full or inverted."""
+def _check_masks(scene: Scene, masks: list[Bool[np.ndarray, "_ _"]], report: SceneReport) -> None:
+    """Look for masks that are empty, full or tiny."""
     names = [view.name for view in scene.views]
     share = torch.tensor([mask.mean() for mask in masks])
-    border = np.array([np.concatenate([m[0], m[-1], m[:, 0], m[:, -1]]).mean() for m in masks])
     report.facts.append(
         f"masks cover {share.min():.1%} to {share.max():.1%} of their pictures (median {share.median():.1%})"
     )
     _add(report.errors, "the mask is black (no object)", share == 0, names)
     _add(report.warnings, "the mask is white all over", share == 1, names)
     _add(report.warnings, "the mask covers less than 0.2 % of the picture", (share > 0) & (share < 0.002), names)
-    if np.mean(border > 0.5) > 0.5:
-        report.errors.append(
-            f"the masks look inverted: in {int((border > 0.5).sum())} of {len(masks)} views the mask covers most of "
-            "the picture's border. Masks must be white on the object and black around it"
-        )
 
 
 def _outside_shares(looks: Looks) -> list[float]:
@@ -296,7 +290,7 @@ def _check_hull(scene: Scene, looks: Looks, report: SceneReport) -> list[float]:
     return agreement
 
 
-def _carve(cameras: Cameras, masks: list[Bool[Tensor, "h w"]], needed: float) -> Hull | None:
+def _carve(cameras: Cameras, masks: list[Bool[Tensor, "_ _"]], needed: float) -> Hull | None:
     """Carve the unit cube roughly, then the box of what is left finely."""
     upper = torch.ones(3, dtype=torch.float64)
     lower = -upper

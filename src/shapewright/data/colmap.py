@@ -141,7 +141,7 @@ def _intrinsics(file: Path, lens: Lens, image: Path, size: tuple[int, int]) -> F
     if not (np.isfinite(values).all() and min(fx, fy) > 0 and lens.width > 0 and lens.height > 0):
         raise UserError(f"{file} holds an impossible camera for {image.name}: {values}.", "Export the model again.")
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return fit_intrinsics(K, (lens.width, lens.height), size, image, file)
+    return fit_intrinsics(K, (float(lens.width), float(lens.height)), size, image, file)
 
 
 def _notes(folder: Path, images: list[Registered], present: list[Registered]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class NormalisationReport:
 
 def normalise_by_masks(
     cameras: Cameras,
-    masks: Sequence[Bool[np.ndarray, "h w"]],
+    masks: Sequence[Bool[np.ndarray, "_ _"]],
     names: Sequence[str],
     resolution: int = 64,
 ) -> NormalisationReport:
@@ -126,7 +126,7 @@ def _touches_border(hull: Bool[Tensor, "g g g"]) -> bool:
 
 def _carving_error(
     cameras: Cameras,
-    masks: Sequence[Bool[Tensor, "h w"]],
+    masks: Sequence[Bool[Tensor, "_ _"]],
     names: Sequence[str],
     box: tuple[Float[Tensor, "3"], Float[Tensor, "3"]],
     any_left: bool,

@@ -186,7 +186,7 @@ def _split(capture: Capture, holdout_every: int) -> tuple[tuple[int, ...], tuple
 
 
 def _normalise(
-    capture: Capture, world: Scene, masks: list[Bool[np.ndarray, "h w"]], normalise: Normalise
+    capture: Capture, world: Scene, masks: list[Bool[np.ndarray, "_ _"]], normalise: Normalise
 ) -> NormalisationReport:
     """Return the object's sphere by the wanted method, or by the first possible one."""
     if capture.sphere is not None and normalise in ("auto", "file"):
@@ -217,9 +217,9 @@ def _check_masks_complete(scene: Scene) -> None:
         )
 
 
-def _check_masks(scene: Scene, masks: list[Bool[np.ndarray, "h w"]]) -> None:
-    """Raise if a mask is empty, or all of them are full."""
-    empty = [scene.views[view].name for view, mask in zip(scene.train, masks, strict=True) if not mask.any()]
+def _check_masks(scene: Scene, masks: list[Bool[np.ndarray, "_ _"]]) -> None:
+    """Raise if a mask is empty, all of them are full, or most are inverted."""
+    empty = [scene.views[scene.train[index]].name for index, mask in enumerate(masks) if not mask.any()]
     if empty:
         highest = max(int(scene.views[view].read_alpha().max()) for view in scene.train)
         many = "All masks are" if len(empty) == len(masks) else f"{len(empty)} of {len(masks)} masks are"
@@ -233,9 +233,16 @@ def _check_masks(scene: Scene, masks: list[Bool[np.ndarray, "h w"]]) -> None:
             f"All masks in {scene.path} are white: they do not say where the object is.",
             "Remove the mask folder to work without masks, or make masks that are black around the object.",
         )
+    border = np.array([np.concatenate([m[0], m[-1], m[:, 0], m[:, -1]]).mean() for m in masks])
+    inverted = int((border > 0.9).sum())
+    if inverted > len(masks) / 2:
+        raise UserError(
+            f"The masks in {scene.path} look inverted: {inverted} of {len(masks)} cover the border of their picture.",
+            "Invert them: masks are white (255) on the object and black (0) around it.",
+        )
 
 
-def _check_object_in_sphere(scene: Scene, masks: list[Bool[np.ndarray, "h w"]]) -> None:
+def _check_object_in_sphere(scene: Scene, masks: list[Bool[np.ndarray, "_ _"]]) -> None:
     """Raise if the stored sphere holds nothing that the masks allow."""
     corner = torch.ones(3, dtype=torch.float64)
     silhouettes = [torch.from_numpy(mask) for mask in masks]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from torch import Tensor
 
 from shapewright.geometry.cameras import Cameras
@@ -34,7 +36,7 @@ def look_up_masks(
 
 
 def count_votes(
-    points: Float[Tensor, "n 3"], cameras: Cameras, masks: Sequence[Bool[Tensor, "h w"]]
+    points: Float[Tensor, "n 3"], cameras: Cameras, masks: Sequence[Bool[Tensor, "_ _"]]
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """Return, for each point, by how many views it is seen and in how many masks it lies."""
     seen = torch.zeros(len(points), dtype=torch.int32, device=points.device)
@@ -48,7 +50,7 @@ def count_votes(
 
 def visual_hull(
     cameras: Cameras,
-    masks: Sequence[Bool[Tensor, "h w"]],
+    masks: Sequence[Bool[Tensor, "_ _"]],
     resolution: int = 128,
     dilate_px: int = 6,
     inside_radius: float = 1.05,
@@ -91,7 +93,7 @@ def visual_hull(
 
 def carve_box(
     cameras: Cameras,
-    masks: Sequence[Bool[Tensor, "h w"]],
+    masks: Sequence[Bool[Tensor, "_ _"]],
     lower: Float[Tensor, "3"],
     upper: Float[Tensor, "3"],
     resolution: int = 64,
@@ -101,7 +103,8 @@ def carve_box(
 
     Unlike :func:`visual_hull` one wrong mask does not carve everything away:
     ``max(2, ceil(agreement * seeing))`` masks are enough. At least half of the
-    views must see a voxel, which keeps out the space before single cameras.
+    views must see a voxel, and at least 80 % some voxel of each connected
+    piece: that keeps out the corners into which few views look.
 
     Args:
         cameras: Cameras of the space that the box is in.
@@ -122,7 +125,15 @@ def carve_box(
     seen, inside = count_votes(points, local, masks)
     enough = torch.ceil(agreement * seen).clamp(min=2)
     kept = (seen >= max(2, len(masks) / 2)) & (inside >= enough)
-    return kept.reshape(resolution, resolution, resolution)
+    shape = (resolution, resolution, resolution)
+    return _pieces_with(kept.reshape(shape), (seen >= 0.8 * len(masks)).reshape(shape))
+
+
+def _pieces_with(hull: Bool[Tensor, "g g g"], anchors: Bool[Tensor, "g g g"]) -> Bool[Tensor, "g g g"]:
+    """Return the pieces of a hull (corners connect) that hold an anchor; all of them if none does."""
+    labels, _ = ndimage.label(hull.cpu().numpy(), structure=np.ones((3, 3, 3)))
+    wanted = np.unique(labels[(hull & anchors).cpu().numpy()])
+    return torch.from_numpy(np.isin(labels, wanted)).to(hull.device) if len(wanted) else hull
 
 
 def box_around(
@@ -190,7 +201,7 @@ def silhouette_agreement(
     lower: Float[Tensor, "3"],
     upper: Float[Tensor, "3"],
     cameras: Cameras,
-    masks: Sequence[Bool[Tensor, "h w"]],
+    masks: Sequence[Bool[Tensor, "_ _"]],
 ) -> list[float]:
     """Return the intersection over union of hull and mask in each view (1 where both are empty)."""
     center = (lower + upper) / 2

@@ -39,7 +39,7 @@ def read_image(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         UserError: if the file is missing, damaged or no picture.
     """
-    return _read(path, lambda image: np.asarray(_eight_bits(image).convert("RGB")), upright)
+    return _read(path, lambda image: np.array(_eight_bits(image).convert("RGB")), upright)
 
 
 def read_rgba(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w 4"]:
@@ -48,7 +48,7 @@ def read_rgba(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w 4"]:
     Raises:
         UserError: if the file is missing, damaged or no picture.
     """
-    return _read(path, lambda image: np.asarray(_eight_bits(image).convert("RGBA")), upright)
+    return _read(path, lambda image: np.array(_eight_bits(image).convert("RGBA")), upright)
 
 
 def read_mask(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w"]:
@@ -57,7 +57,7 @@ def read_mask(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w"]:
     Raises:
         UserError: if the file is missing, damaged or no picture.
     """
-    return _read(path, lambda image: np.asarray(_eight_bits(image).convert("L")), upright)
+    return _read(path, lambda image: np.array(_eight_bits(image).convert("L")), upright)
 
 
 def read_image_size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -1,0 +1,27 @@
+"""What all tests share: real data where there is some, and shapes checked at every call."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+from tests import shapes
+
+CHECKED = (
+    "shapewright.geometry",
+    "shapewright.data.capture",
+    "shapewright.data.matching",
+    "shapewright.data.undistort",
+)
+SHARED = Path(os.environ.get("SHAPEWRIGHT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+install_import_hook(CHECKED, f"{shapes.__name__}.checked")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Return the folder of real data sets; skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data at {SHARED}: set SHAPEWRIGHT_TEST_DATA to its folder")
+    return SHARED
