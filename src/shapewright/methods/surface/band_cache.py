@@ -28,7 +28,7 @@ class Box:
 
     def to_unit(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
         """Return positions in the cube's own coordinates."""
-        return (points - self.lower) / self.side
+        return (points - self.lower.to(points.device)) / self.side
 
 
 def carve(cameras: Cameras, masks: list[Tensor], resolution: int, margin_px: int) -> tuple[Box, Bool[Tensor, "g g g"]]:

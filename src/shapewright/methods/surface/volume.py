@@ -32,7 +32,7 @@ from shapewright.rendering.rendering import Rendering
 _HULL_POINTS = 8192
 _HULL_ERROR = 0.02
 _MOST_RAYS = 4096
-_SMOOTHED_SHARE = 0.25
+SMOOTHED_SHARE = 0.25
 
 
 @dataclass
@@ -346,7 +346,7 @@ class VolumeModel:
         loss, packed, opacity = self.config.loss, seen.packed, seen.opacity
         clipped = (seen.target >= loss.clipped_from).all(dim=1).float()
         weight = loss.smoothness + loss.smoothness_clipped * clipped
-        chosen = (opacity.rest < 0.3) & (weight > 0) & (seen.batch.jitter < _SMOOTHED_SHARE)
+        chosen = (opacity.rest < 0.3) & (weight > 0) & (seen.batch.jitter < SMOOTHED_SHARE)
         use = chosen.nonzero().squeeze(1)
         if len(use) == 0:
             return 0.0
@@ -360,7 +360,7 @@ class VolumeModel:
         unit = state.normals / length
         middle, after, before = unit.split(len(use), dim=1)
         bend = after - 2.0 * middle + before
-        share = weight[use] / (_SMOOTHED_SHARE * len(seen.target) * self.config.shards)
+        share = weight[use] / (SMOOTHED_SHARE * len(seen.target) * self.config.shards)
         grad_bend = 2.0 * share * bend
         # Only the middle follows its neighbours: an edge beside a clipped highlight stays sharp.
         grad_middle = -2.0 * grad_bend
@@ -384,14 +384,17 @@ class VolumeModel:
             self.log_gains -= self.log_gains.mean(0)
 
     def _update_level(self, level: int, results: list[ShardResult], rate: float) -> None:
-        for result in results:
-            for state, grad_inputs, direction in result.passes:
-                self.field.grid.scatter(state, grad_inputs, direction, self.table_grad, level)
+        self._add_table_gradient(level, results)
         optim, levels = self.config.optim, self.field.levels
         share = level / max(levels.num_levels - 1, 1)
         decay = optim.table_decay ** (1.0 - share) * optim.table_decay_fine**share if optim.table_decay > 0 else 0.0
         first = levels.starts[level]
         self._adam("table", self.table_grad, rate, decay, (2 * first, 2 * (first + levels.sizes[level])))
+
+    def _add_table_gradient(self, level: int, results: list[ShardResult]) -> None:
+        for result in results:
+            for state, grad_inputs, direction in result.passes:
+                self.field.grid.scatter(state, grad_inputs, direction, self.table_grad, level)
 
     def _adam(
         self, name: str, gradient: Tensor, rate: float, decay: float, span: tuple[int, int] | None = None

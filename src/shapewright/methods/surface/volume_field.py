@@ -20,12 +20,13 @@ from shapewright.geometry.cameras import Cameras
 from shapewright.kernels.cpu import compositing
 from shapewright.kernels.cpu.marching import march_band, place_samples
 from shapewright.kernels.levels import hash_levels
+from shapewright.kernels.reference.marching_band import Band
 from shapewright.methods.surface.band_cache import BandCache
 from shapewright.methods.surface.shards import ShardPool
 from shapewright.methods.surface.volume_config import VolumeConfig
 from shapewright.rendering.rendering import Rendering
 
-_COLOR_WEIGHT = 1e-3
+COLOR_WEIGHT = 1e-3
 _COARSE_STEP = 0.03
 _RENDER_CHUNK = 4096
 
@@ -94,17 +95,22 @@ class VolumeField:
         share = min(progress / sampling.sharpest_by, 1.0)
         self.sharpness = sampling.sharpness_start * (sampling.sharpness_end / sampling.sharpness_start) ** share
 
+    def band(self) -> Band:
+        """Return where rays have samples at the present sharpness."""
+        sampling = self.config.sampling
+        return Band(
+            self.sharpness, sampling.least_step, sampling.greatest_step, sampling.longest_skip,
+            self.cache.cell, _COARSE_STEP, self.cache.cell,
+        )  # fmt: skip
+
     def march(self, origins: Tensor, directions: Tensor, jitter: Tensor, wanted: Tensor, capacity: int) -> Packed:
         """Return packed samples of rays of normalised space; arguments as in ``march_band``."""
-        sampling = self.config.sampling
-        settings = (self.sharpness, sampling.least_step, sampling.greatest_step, sampling.longest_skip,
-                    self.cache.cell, _COARSE_STEP, self.cache.cell)  # fmt: skip
         starts = torch.empty(len(origins) + 1, dtype=torch.int64)
         depths, steps = torch.empty(capacity), torch.empty(capacity)
         unit_origins, unit_directions = self.box.to_unit(origins), directions / self.box.side
         dropped = march_band(
             unit_origins.numpy(), unit_directions.numpy(), jitter.numpy(), wanted.numpy(), self.cache.values.numpy(),
-            tuple(np.float32(value) for value in settings), starts.numpy(), depths.numpy(), steps.numpy(),
+            tuple(np.float32(value) for value in self.band()), starts.numpy(), depths.numpy(), steps.numpy(),
         )  # fmt: skip
         count = int(starts[-1])
         points = torch.empty(3, count)
@@ -122,7 +128,7 @@ class VolumeField:
             np.float32(self.sharpness), alpha.numpy(), by_sdf.numpy(), by_slope.numpy(), 0, rays,
         )  # fmt: skip
         compositing.composite(alpha.numpy(), starts, weights.numpy(), before.numpy(), rest.numpy(), 0, rays)
-        kept = compositing.keep_heavy(weights.numpy(), np.float32(_COLOR_WEIGHT), slots.numpy())
+        kept = compositing.keep_heavy(weights.numpy(), np.float32(COLOR_WEIGHT), slots.numpy())
         return Opacities(alpha, by_sdf, by_slope, weights, before, rest, slots, kept)
 
     def radiance(
@@ -186,17 +192,25 @@ class VolumeField:
         if packed.dropped:
             halves = (slice(count // 2), slice(count // 2, None))
             return torch.cat([self._render_rays((origins[part], directions[part])) for part in halves])
-        state = self.grid.forward(packed.points)
-        seen = self.opacities(state.outputs, state.normals, packed)
-        colors = self.radiance(state.outputs, state.normals, directions, packed.starts, seen.slots, seen.kept).colors
-        heavy = seen.slots >= 0
-        values = torch.cat([colors, packed.depths[heavy][None], state.normals[:, heavy]])
-        sums = torch.empty(count, 7)
-        compositing.ray_sum(
-            seen.weights.numpy(), values.numpy(), seen.slots.numpy(), packed.starts.numpy(), sums.numpy(), 0, count
-        )
-        opacity = 1.0 - seen.rest
+        sums, rest = self._composite(packed)
+        opacity = 1.0 - rest
         hit = opacity > 0.5
         depth = torch.where(hit, sums[:, 3] / opacity, torch.nan)
         normal = sums[:, 4:] / sums[:, 4:].norm(dim=1, keepdim=True).clamp(min=1e-6)
         return torch.cat([sums[:, :3], opacity[:, None], depth[:, None], torch.where(hit[:, None], normal, 0.0)], dim=1)
+
+    def _composite(self, packed: Packed) -> tuple[Float[Tensor, "rays 7"], Float[Tensor, " rays"]]:
+        """Return the weighted sums of colour, depth and normal along rays, and what is left of the light."""
+        state = self.grid.forward(packed.points)
+        seen = self.opacities(state.outputs, state.normals, packed)
+        colors = self.radiance(
+            state.outputs, state.normals, packed.directions, packed.starts, seen.slots, seen.kept
+        ).colors
+        heavy = seen.slots >= 0
+        values = torch.cat([colors, packed.depths[heavy][None], state.normals[:, heavy]])
+        count = len(seen.rest)
+        sums = torch.empty(count, 7)
+        compositing.ray_sum(
+            seen.weights.numpy(), values.numpy(), seen.slots.numpy(), packed.starts.numpy(), sums.numpy(), 0, count
+        )
+        return sums, seen.rest
