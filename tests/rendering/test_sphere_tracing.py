@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from shapewright.rendering import fast_tracer
 from shapewright.rendering.field_cache import FieldCache
 from shapewright.rendering.sphere_tracing import (
     Rays,
@@ -111,6 +112,18 @@ def test_fast_and_exact_tracer_agree(sdf):
     fast = trace(sdf, rays, FAST, filled_cache(sdf))
     assert (exact.hit == fast.hit).float().mean() >= 0.999
     assert fast.num_evaluations * 4 < exact.num_evaluations
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+def test_shrinking_the_list_less_often_changes_nothing(monkeypatch, has_cache):
+    rays = random_rays(2000)
+    cache = filled_cache(torus) if has_cache else None
+    often = trace(torus, rays, FAST, cache)
+    monkeypatch.setitem(fast_tracer.ROUNDS, "cpu", 4)
+    seldom = trace(torus, rays, FAST, cache)
+    assert torch.equal(often.hit, seldom.hit)
+    assert torch.equal(often.distances[often.hit], seldom.distances[often.hit])
+    torch.testing.assert_close(often.closest, seldom.closest, equal_nan=True)
 
 
 def test_evaluations_are_counted():

@@ -21,8 +21,8 @@ from shapewright.rendering.traced_rays import (
 )
 
 OPEN, ARRIVED, CROSSED, LOST, MISSED = range(5)
-# Each shrinking of the list waits for the GPU: there several rounds share one.
-CUDA_ROUNDS = 4
+# Rounds between two shrinkings of the list: each one waits for a GPU.
+ROUNDS = {"cpu": 1, "cuda": 4}
 
 
 def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldCache | None) -> TraceResult:
@@ -80,7 +80,7 @@ def _march(field: CountedField, rays: Rays, config: TracingConfig, cache: FieldC
     """Yield the states of rays as they leave the list."""
     path = cache.path(rays) if cache is not None else None
     state = _start(rays, path)
-    rounds = CUDA_ROUNDS if rays.near.is_cuda else 1
+    rounds = ROUNDS[rays.near.device.type]
     while True:
         is_open = state.status == OPEN
         if not bool(is_open.all()):
