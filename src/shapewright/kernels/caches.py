@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import warnings
 from functools import lru_cache
@@ -33,6 +34,8 @@ def prepare_caches() -> None:
         folder = Path(tempfile.mkdtemp(prefix="shapewright-kernels-"))
     for variable, name in unset.items():
         os.environ[variable] = str(folder / name)
+    if "numba" in sys.modules and "NUMBA_CACHE_DIR" in unset:
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 
 def _is_writable(folder: Path) -> bool:

@@ -230,92 +230,99 @@ def _add(out, rows, w, g, features, column, first, count, low, span):
                     out[row + f] += w[corner * _BLOCK + k] * g[place + f]
 
 
-# The kernels: all points of a range, one level after the other, so that a level's rows stay in cache.
+# The kernel: all points of a range, one level after the other, so that a level's rows stay in cache. One function does
+# the three jobs, because every caller of the steps above compiles them anew.
+
+_FORWARD, _PULL, _SCATTER = (np.uint64(k) for k in range(3))
 
 
 @njit(**_OPTIONS)
-def _scratch(x):
-    return np.empty(8 * 256, np.uint32), np.empty(8 * 256, x.dtype), np.zeros((3, 3 * 256), x.dtype)
-
-
-@njit(**_OPTIONS)
-def _forward(x, table, v, y, scales, offset, table_levels, features, smooth, num_levels, begin, end):
-    rows, w, bac = _scratch(x)
+def _run(job, x, table, g, v, out, tables, options, levels, points, shard, scratch):
+    scales, offset, columns = tables
+    features, smooth = options
+    rows, w, bac = scratch
     width = features * np.uint64(scales.size)
-    for level in range(num_levels):
-        column = features * level, width
+    for level in range(levels[0], levels[1]):
         bac[1] = scales[level]
-        for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
-            _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
+        column = features * level, width
+        for first in range(points[0], points[1], _BLOCK):
+            count = min(_BLOCK, points[1] - first)
+            _cells(x, rows, bac, first, count, scales[level], offset, columns[level], smooth)
+            if job == _PULL:
+                _dot(table, rows, g, w, features, column, first, count)
+                if v.size:
+                    _slope_along(w, bac[0], bac[1], bac[2], v, out, first, count)
+                else:
+                    _slope(w, bac[0], bac[1], out, first, count)
+                continue
             if v.size:
                 _weights_along(bac[0], bac[1], v, w, first, count)
             else:
                 _weights(bac[0], w, count)
-            _read(table, rows, w, y, features, column, first, count)
-
-
-@njit(**_OPTIONS)
-def _pull(x, table, g, v, out, scales, offset, table_levels, features, smooth, num_levels, begin, end):
-    rows, q, bac = _scratch(x)
-    width = features * np.uint64(scales.size)
-    for level in range(num_levels):
-        column = features * level, width
-        bac[1] = scales[level]
-        for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
-            _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
-            _dot(table, rows, g, q, features, column, first, count)
-            if v.size:
-                _slope_along(q, bac[0], bac[1], bac[2], v, out, first, count)
+            if job == _FORWARD:
+                _read(table, rows, w, out, features, column, first, count)
             else:
-                _slope(q, bac[0], bac[1], out, first, count)
-
-
-@njit(**_OPTIONS)
-def _scatter(x, g, v, out, scales, offset, table_levels, features, smooth, level, low, span):
-    rows, w, bac = _scratch(x)
-    bac[1] = scales[level]
-    column = features * level, features * np.uint64(scales.size)
-    end = np.uint64(x.size // 3)
-    for first in range(_U0, end, _BLOCK):
-        count = min(_BLOCK, end - first)
-        _cells(x, rows, bac, first, count, scales[level], offset, table_levels[level], smooth)
-        if v.size:
-            _weights_along(bac[0], bac[1], v, w, first, count)
-        else:
-            _weights(bac[0], w, count)
-        _add(out, rows, w, g, features, column, first, count, low, span)
+                _add(out, rows, w, g, features, column, first, count, shard[0], shard[1])
 
 
 # Entry points, called by ops.py. Results are made by numpy, which asks for huge pages (a third off a scatter into
 # 49 MB) and, unlike torch, does not start a team of OpenMP threads that then spin beside ours.
 
 
-@lru_cache(maxsize=32)
-def _arrays(levels: HashLevels, dtype: torch.dtype) -> tuple[np.ndarray, np.floating, np.ndarray, np.uint64]:
-    real = _real(dtype)
-    columns = levels.starts, levels.resolutions, levels.sizes, levels.dense
-    return (
-        np.array(levels.scales, real),
-        real.type(levels.offset),
-        np.array(columns, np.uint32).T.copy(),
-        np.uint64(levels.features),
-    )
-
-
 def _real(dtype: torch.dtype) -> np.dtype:
     return np.dtype(str(dtype).removeprefix("torch."))
 
 
-def _least_points(count: int) -> int:
-    # Few long ranges: every range reads the whole table of each level into the cache anew.
-    return max(2048, count // (2 * torch.get_num_threads()))
+@lru_cache(maxsize=32)
+def _tables(levels: HashLevels, real: np.dtype) -> tuple[np.ndarray, np.floating, np.ndarray]:
+    columns = np.array([levels.starts, levels.resolutions, levels.sizes, levels.dense], np.uint32)
+    return np.array(levels.scales, real), real.type(levels.offset), columns.T.copy()
 
 
-def _flat(tensor: Tensor | None, like: Tensor) -> np.ndarray:
-    chosen = like.new_empty(0) if tensor is None else tensor
-    return chosen.detach().contiguous().view(-1).numpy()
+def _flat(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().view(-1).numpy()
+
+
+def _pair(first: int, second: int) -> tuple[np.uint64, np.uint64]:
+    return np.uint64(first), np.uint64(second)
+
+
+class _Call:
+    """One of the three jobs with its arrays: flat, and alive until the job is done."""
+
+    def __init__(
+        self,
+        job: np.uint64,
+        x: Tensor,
+        grid: HashGrid,
+        out: np.ndarray,
+        table: Tensor | None = None,
+        g: Tensor | None = None,
+        v: Tensor | None = None,
+    ) -> None:
+        self.grid, self.real = grid, out.dtype
+        inputs = [np.empty(0, out.dtype) if tensor is None else _flat(tensor) for tensor in (x, table, g, v)]
+        options = np.uint64(grid.levels.features), grid.smoothstep
+        self.arguments = job, *inputs, out.reshape(-1), _tables(grid.levels, out.dtype), options
+
+    def run(self, levels: tuple[int, int], points: tuple[int, int], shard: tuple[int, int] = (0, 0)) -> None:
+        """Work on a range of levels and points; a scatter writes only ``shard[1]`` rows from ``shard[0]``."""
+        scratch = np.empty(8 * 256, np.uint32), np.empty(8 * 256, self.real), np.zeros((3, 3 * 256), self.real)
+        owned = np.uint32(shard[0]), np.uint32(shard[1])
+        _run(*self.arguments, _pair(*levels), _pair(*points), owned, scratch)
+
+    def run_points(self, count: int) -> None:
+        """Work on all active levels, in ranges of whole blocks, so that results do not depend on where ranges end.
+
+        Ranges are few and long, because every range reads the table into the cache anew.
+        """
+        size = int(_BLOCK)
+        num_blocks = -(-count // size)
+
+        def job(begin: int, end: int) -> None:
+            self.run((0, self.grid.active), (begin * size, min(end * size, count)))
+
+        run_slices(num_blocks, job, max(8, num_blocks // (2 * torch.get_num_threads())))
 
 
 def forward(
@@ -324,12 +331,7 @@ def forward(
     """Return ``W(x) t``, or ``J v`` if ``v`` is given."""
     make = np.empty if grid.active == grid.levels.num_levels else np.zeros
     y = make((len(x), grid.levels.width), _real(x.dtype))
-    shared = _flat(x, x), _flat(table, x), _flat(v, x), y.reshape(-1), *_arrays(grid.levels, x.dtype)
-
-    def job(begin: int, end: int) -> None:
-        _forward(*shared, grid.smoothstep, np.uint64(grid.active), np.uint64(begin), np.uint64(end))
-
-    run_slices(len(x), job, _least_points(len(x)))
+    _Call(_FORWARD, x, grid, y, table=table, v=v).run_points(len(x))
     return torch.from_numpy(y)
 
 
@@ -342,12 +344,7 @@ def pull(
 ) -> Float[Tensor, "n 3"]:
     """Return ``J^T g``, or its derivative by ``x`` contracted with ``v``."""
     out = np.zeros((len(x), 3), _real(x.dtype))
-    shared = _flat(x, x), _flat(table, x), _flat(g, x), _flat(v, x), out.reshape(-1), *_arrays(grid.levels, x.dtype)
-
-    def job(begin: int, end: int) -> None:
-        _pull(*shared, grid.smoothstep, np.uint64(grid.active), np.uint64(begin), np.uint64(end))
-
-    run_slices(len(x), job, _least_points(len(x)))
+    _Call(_PULL, x, grid, out, table=table, g=g, v=v).run_points(len(x))
     return torch.from_numpy(out)
 
 
@@ -359,14 +356,13 @@ def scatter(
     A task owns a range of rows of one level, so there are no atomics and additions come in the order of the points.
     """
     out = np.zeros((grid.levels.rows, grid.levels.features), _real(x.dtype))
-    shared = _flat(x, x), _flat(g, x), _flat(v, x), out.reshape(-1), *_arrays(grid.levels, x.dtype)
+    call = _Call(_SCATTER, x, grid, out, g=g, v=v)
     num_shards = 1 if len(x) < 2**14 else max(1, 2 * torch.get_num_threads() // max(grid.active, 1))
-    jobs = []
+    tasks = []
     for level in range(grid.active):
         start, size = grid.levels.starts[level], grid.levels.sizes[level]
         edges = [start + size * shard // num_shards for shard in range(num_shards + 1)]
         for low, high in pairwise(edges):
-            owned = np.uint64(level), np.uint32(low), np.uint32(high - low)
-            jobs.append(partial(_scatter, *shared, grid.smoothstep, *owned))
-    run_tasks(jobs)
+            tasks.append(partial(call.run, (level, level + 1), (0, len(x)), (low, high - low)))
+    run_tasks(tasks)
     return torch.from_numpy(out)

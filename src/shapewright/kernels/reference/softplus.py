@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,4 +14,4 @@ def softplus(x: Float[Tensor, "*n"], beta: float) -> tuple[Float[Tensor, "*n"], 
     """
     z = beta * x
     e = (-z.abs()).exp()
-    return x.clamp_min(0) + e.log1p() / beta, (z >= 0).where(1 / (1 + e), e / (1 + e))
+    return x.clamp_min(0) + e.log1p() / beta, torch.where(z >= 0, 1 / (1 + e), e / (1 + e))
