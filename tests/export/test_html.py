@@ -37,7 +37,7 @@ def full_report():
         panels=[Panel("000008", [("Photo", photo), ("Render", photo)], note="26 dB")],
         curves=[Curve("Colour loss", [0, 1, 2], [0.3, 0.2, 0.1])],
         tables=[
-            metrics_table("Held-out", {"psnr_misses_black": 26.53, "my_own_metric": 1.0}),
+            metrics_table("Held-out", {"psnr_misses_black": 26.53, "silhouette_iou_least": 0.97, "my_own_metric": 1.0}),
             Table("Timings", ("stage", "seconds"), [("training", 571.25), ("mesh", 9.0)], note="wall clock"),
         ],
         settings={"sdf": {"width": 32}, "safe": True, "steps": None},
@@ -90,6 +90,7 @@ def test_the_page_is_well_formed_and_needs_no_network(page):
 def test_everything_given_is_on_the_page(page):
     text = " ".join(outline(page).text)
     for words in ("Skull <1>", "26.5 dB", "000008", "Render", "Colour loss", "PSNR on the object", "26.53 dB",
+                  "Outline overlap, worst view",
                   "higher is better", "my own metric", "571.2", "wall clock", "'a & b'", "sdf.width"):  # fmt: skip
         assert words in text, words
 
@@ -176,6 +177,13 @@ def test_numbers_of_a_column_share_their_decimals(tmp_path):
     cells = re.findall(r"<td( class=number)?>([^<]*)</td>", page)
     assert [text for _, text in cells] == ["1,000", "26.50", "–", "2", "3.25", "1"]
     assert [bool(number) for number, _ in cells] == [True, True, False] * 2
+
+
+def test_metrics_in_the_head_of_a_table_are_put_into_words(tmp_path):
+    table = Table("views", ("id", "psnr_hit", "ssim"), [("000008", 25.0, 0.9)])
+    write_report(tmp_path / "report.html", Report(title="t", tables=[table]))
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", (tmp_path / "report.html").read_text())
+    assert heads == ["id", "PSNR where hit (dB)", "SSIM"]
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):

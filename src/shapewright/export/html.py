@@ -21,7 +21,7 @@ from PIL import Image
 import shapewright
 from shapewright.export.charts import line_chart
 from shapewright.export.packing import pack_mesh
-from shapewright.export.report import Curve, Panel, Report, Table, metrics_table, shown
+from shapewright.export.report import Curve, Panel, Report, Table, metric_label, metrics_table, shown
 from shapewright.geometry.mesh import Mesh
 from shapewright.io.files import atomic_write
 
@@ -29,6 +29,7 @@ __all__ = ["Curve", "Panel", "Report", "Table", "metrics_table", "write_report"]
 
 MAX_IMAGE_PX = 1200
 JPEG_QUALITY = 90
+LONG_VALUE = 12
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -41,7 +42,7 @@ def write_report(path: Path, report: Report) -> None:
     """
     sections = [
         _static("viewer.html") if _named_meshes(report) else "",
-        _section("Novel views", "".join(map(_panel, report.panels)), PANELS_NOTE),
+        _section("Photos and renders", "".join(map(_panel, report.panels)), PANELS_NOTE),
         _section("Numbers", "".join(map(_table, report.tables)), wrap="tables"),
         _section("Training", "".join(map(line_chart, report.curves)), wrap="charts"),
         _reproduce(report),
@@ -59,8 +60,8 @@ def write_report(path: Path, report: Report) -> None:
 
 
 PANELS_NOTE = (
-    "Views that training never saw. Click a picture to enlarge it; the arrow keys then flip between "
-    "photo and render at the same place. In error maps black is no error."
+    "Held-out views were never seen in training. Click a picture to enlarge it; the arrow keys then flip between photo "
+    "and render at the same place. In error maps black is no error and pale yellow a fifth of the full range or more."
 )
 
 
@@ -90,8 +91,13 @@ def _meshes(report: Report) -> dict[str, Any]:
 
 
 def _summary(report: Report) -> str:
-    tiles = [f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in report.summary]
-    return f'<dl class="summary">{"".join(tiles)}</dl>' if tiles else ""
+    tiles = "".join(_tile(label, value) for label, value in report.summary)
+    return f'<dl class="summary">{tiles}</dl>' if tiles else ""
+
+
+def _tile(label: str, value: str) -> str:
+    size = " class=long" if len(value) > LONG_VALUE else ""
+    return f"<div><dt>{escape(label)}</dt><dd{size}>{escape(value)}</dd></div>"
 
 
 def _section(title: str, body: str, note: str = "", wrap: str = "") -> str:
@@ -129,7 +135,8 @@ def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> str:
 def _table(table: Table) -> str:
     columns = [_column([row[index] for row in table.rows]) for index in range(len(table.columns))]
     is_number = [cells is not None for cells in columns]
-    head = "".join(_cell("th", title, number) for title, number in zip(table.columns, is_number, strict=True))
+    titles = [metric_label(column) for column in table.columns]
+    head = "".join(_cell("th", title, number) for title, number in zip(titles, is_number, strict=True))
     rows = []
     for index, row in enumerate(table.rows):
         texts = [shown(value) if cells is None else cells[index] for value, cells in zip(row, columns, strict=True)]

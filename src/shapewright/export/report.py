@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """Hold a table; numbers are shown with at most four digits, right-aligned."""
+    """Hold a table; columns of numbers share their decimals, names of metrics in the head are put into words."""
 
     title: str
     columns: Sequence[str]
@@ -97,6 +97,7 @@ MEANINGS = {
         "PSNR where hit", "dB", "higher", "Colour accuracy where both the photo and the render show the object."
     ),
     "psnr_full_white": _Meaning("PSNR, full picture", "dB", "higher", "The whole picture on a white background."),
+    "psnr_full": _Meaning("PSNR, full picture", "dB", "higher", "The whole picture with its background."),
     "ssim": _Meaning("SSIM", "", "higher", "Similarity of structure in the box around the object; 1 is identical."),
     "ssim_full": _Meaning("SSIM, full picture", "", "higher", "The same over the whole picture."),
     "silhouette_iou": _Meaning(
@@ -114,6 +115,14 @@ MEANINGS = {
     "completeness_pct": _Meaning(
         "Completeness", "%", "lower", "Mean distance from the true surface to the result, in % of the diagonal."
     ),
+    "accuracy_median_pct": _Meaning("Accuracy, median", "%", "lower", "The same, the middle one of all points."),
+    "accuracy_p95_pct": _Meaning("Accuracy, 95th of 100", "%", "lower", "95 of 100 points are nearer than this."),
+    "completeness_median_pct": _Meaning(
+        "Completeness, median", "%", "lower", "The same, the middle one of all points."
+    ),
+    "completeness_p95_pct": _Meaning(
+        "Completeness, 95th of 100", "%", "lower", "95 of 100 points are nearer than this."
+    ),
     "f_score_1pct": _Meaning("F-score at 1 %", "", "higher", "Share of both surfaces closer than 1 % of the diagonal."),
     "depth_error_median": _Meaning(
         "Depth error", "", "lower", "Median error of the rendered depth, relative to the object's size."
@@ -125,10 +134,27 @@ def metrics_table(title: str, metrics: Mapping[str, float], note: str = "") -> T
     """Return a table of metrics with their names in words, units, and what they mean."""
     rows = []
     for name, value in metrics.items():
-        meaning = MEANINGS.get(name, _Meaning(name.replace("_", " "), "", "", ""))
+        meaning = _meaning(name)
         better = f"{meaning.better} is better" if meaning.better else ""
         rows.append((meaning.label, f"{shown(value)} {meaning.unit}".strip(), better, meaning.text))
     return Table(title, ("what", "value", "", "meaning"), rows, note)
+
+
+def metric_label(name: str) -> str:
+    """Return the name of a metric in words, or the name itself if it is none of the known ones."""
+    known = MEANINGS.get(name)
+    if known is None:
+        return name
+    return f"{known.label} ({known.unit})" if known.unit else known.label
+
+
+def _meaning(name: str) -> _Meaning:
+    """Return what is known of a metric; ``NAME_least`` is the worst view's value of one where more is better."""
+    whole = name.removesuffix("_least")
+    known = MEANINGS.get(whole)
+    if known is None:
+        return _Meaning(name.replace("_", " "), "", "", "")
+    return known if whole == name else replace(known, label=f"{known.label}, worst view", text="")
 
 
 def shown(value: Any) -> str:

@@ -139,7 +139,7 @@
   const start = { yaw: 0.5, pitch: 0.25, distance: 1.02 / Math.sin(FIELD_OF_VIEW / 2), target: [0, 0, 0] };
   if (scene.eye) {
     const eye = unit(scene.eye);
-    start.pitch = Math.asin(Math.max(-1, Math.min(1, dot(eye, up))));
+    start.pitch = Math.max(-0.6, Math.min(0.6, Math.asin(Math.max(-1, Math.min(1, dot(eye, up))))));
     start.yaw = Math.atan2(dot(eye, sideways), dot(eye, ahead));
   }
   let camera, look = "colors", current = 0, spinning = false, drawn = false;
