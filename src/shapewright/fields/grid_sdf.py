@@ -163,12 +163,13 @@ class GridSdf:
         eps = np.float32(SQUAREPLUS_EPS)
         jacobian = torch.empty(2 * self.active, 3, n)
         inputs = self._encode(points, jacobian)
-        hidden1 = w1 @ inputs
-        slope1 = torch.empty_like(hidden1)
-        cpu.squareplus_forward(hidden1.numpy(), b1.numpy(), eps, hidden1.numpy(), slope1.numpy())
-        hidden2 = w2 @ hidden1
-        slope2 = torch.empty_like(hidden2)
-        cpu.squareplus_forward(hidden2.numpy(), b2.numpy(), eps, hidden2.numpy(), slope2.numpy())
+        # Outputs that overlap the input would keep the kernel from running as vectors.
+        pre = w1 @ inputs
+        hidden1, slope1 = torch.empty_like(pre), torch.empty_like(pre)
+        cpu.squareplus_forward(pre.numpy(), b1.numpy(), eps, hidden1.numpy(), slope1.numpy())
+        torch.mm(w2, hidden1, out=pre)
+        hidden2, slope2 = torch.empty_like(pre), torch.empty_like(pre)
+        cpu.squareplus_forward(pre.numpy(), b2.numpy(), eps, hidden2.numpy(), slope2.numpy())
         outputs = (w3 @ hidden2).add_(b3[:, None])
         # The derivative of the SDF by the first layer's output, its pre-activation and the input.
         inner = (w3[0][:, None] * w2).T @ slope2
@@ -193,7 +194,8 @@ class GridSdf:
             grad: gradients of the weights, added to.
 
         Returns:
-            grad_inputs: ``[channels, n]``; direction: ``[3, n]``, ``grad_normals`` in units of the cube.
+            grad_inputs: ``[channels, n]``; direction: ``[3, n]``, ``grad_normals`` in units of the cube, 0
+            along axes on which the position lies beyond it.
         """
         w1, _, w2, _, w3, _ = self.parameters.layers()
         d_w1, d_b1, d_w2, d_b2, d_w3, d_b3 = grad.layers()
@@ -226,7 +228,8 @@ class GridSdf:
         grad_hidden1 = w2.T @ grad_pre2
         cpu.first_layer_backward(grad_hidden1.numpy(), state.slope1.numpy(), grad_pre1.numpy(), d_b1.numpy())
         d_w1.addmm_(grad_pre1, state.inputs.T)
-        return w1.T @ grad_pre1, direction
+        is_inside = (state.points >= 0.0) & (state.points <= 1.0)
+        return w1.T @ grad_pre1, direction.mul_(is_inside)
 
     def scatter(
         self, state: GridSdfPass, grad_inputs: Tensor, direction: Tensor, table_grad: Tensor, level: int

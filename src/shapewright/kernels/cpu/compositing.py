@@ -180,8 +180,8 @@ def pixel_loss(colors, rest, background, target, coverage, gains, views, setting
     """Return the summed photometric and mask losses of rays and write their gradients.
 
     The prediction is ``gain * color + rest * background``. A channel whose photo is clipped at white costs only where
-    the prediction is darker. The error is Charbonnier's ``sqrt(e^2 + s^2) - s``; the mask term is the cross-entropy of the
-    opacity ``1 - rest``, clamped to ``[1e-3, 1 - 1e-3]``, with the mask.
+    the prediction is darker. The error is Charbonnier's ``sqrt(e^2 + s^2) - s``; the mask term is the cross-entropy of
+    the opacity ``1 - rest``, clamped to ``[1e-3, 1 - 1e-3]``, with the mask.
 
     Arrays and numbers:
         colors: ``[rays, 3]`` composited on black; rest: ``[rays]``; background: ``[rays, 3]``.

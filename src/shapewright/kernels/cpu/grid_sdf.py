@@ -21,14 +21,15 @@ _TWO = np.uint32(2)
 
 @njit(inline="always")
 def _cell(points, axis, i, scale, last):
-    """Return the cell index and the fraction inside it; positions outside [0, 1] are clamped."""
+    """Return the cell's index, the fraction inside it, and the derivative of their sum: 0 beyond the cube, as they stay."""
     half = points.dtype.type(0.5)
     zero = points.dtype.type(0.0)
     one = points.dtype.type(1.0)
-    x = min(max(points[axis, i], zero), one)
+    position = points[axis, i]
+    x = min(max(position, zero), one)
     p = x * scale + half
     cell = min(np.uint32(p), last)
-    return cell, p - points.dtype.type(cell)
+    return cell, p - points.dtype.type(cell), scale if x == position else zero
 
 
 @njit(inline="always")
@@ -77,9 +78,9 @@ def encode_level(points, table, scale, resolution, start, mask, level, features,
     """
     last = np.uint32(resolution - _TWO)
     for i in range(lo, hi):
-        ix, rx = _cell(points, 0, i, scale, last)
-        iy, ry = _cell(points, 1, i, scale, last)
-        iz, rz = _cell(points, 2, i, scale, last)
+        ix, rx, sx = _cell(points, 0, i, scale, last)
+        iy, ry, sy = _cell(points, 1, i, scale, last)
+        iz, rz, sz = _cell(points, 2, i, scale, last)
         r0, r1, r2, r3, r4, r5, r6, r7 = _corner_rows(ix, iy, iz, resolution, start, mask)
         for f in range(2):
             g = np.uint32(f)
@@ -103,9 +104,9 @@ def encode_level(points, table, scale, resolution, start, mask, level, features,
             x1 = d4 + ry * (d6 - d4)
             row = 2 * level + f
             features[row, i] = b0 + rz * (b1 - b0)
-            jacobian[row, 0, i] = scale * (x0 + rz * (x1 - x0))
-            jacobian[row, 1, i] = scale * (e0 + rz * (e1 - e0))
-            jacobian[row, 2, i] = scale * (b1 - b0)
+            jacobian[row, 0, i] = sx * (x0 + rz * (x1 - x0))
+            jacobian[row, 1, i] = sy * (e0 + rz * (e1 - e0))
+            jacobian[row, 2, i] = sz * (b1 - b0)
 
 
 @njit(**_OPTIONS)
@@ -113,9 +114,9 @@ def encode_level_values(points, table, scale, resolution, start, mask, level, fe
     """Write two features of one level, without derivatives; arguments as in ``encode_level``."""
     last = np.uint32(resolution - _TWO)
     for i in range(lo, hi):
-        ix, rx = _cell(points, 0, i, scale, last)
-        iy, ry = _cell(points, 1, i, scale, last)
-        iz, rz = _cell(points, 2, i, scale, last)
+        ix, rx, _ = _cell(points, 0, i, scale, last)
+        iy, ry, _ = _cell(points, 1, i, scale, last)
+        iz, rz, _ = _cell(points, 2, i, scale, last)
         r0, r1, r2, r3, r4, r5, r6, r7 = _corner_rows(ix, iy, iz, resolution, start, mask)
         for f in range(2):
             g = np.uint32(f)
@@ -136,14 +137,15 @@ def encode_level_values(points, table, scale, resolution, start, mask, level, fe
 def scatter_level(points, grad_features, pulled, direction, scale, resolution, start, mask, level, grad_table, lo, hi):
     """Add one level's share of ``W^T grad_features + (dW . direction)^T pulled`` to the flat table gradient.
 
+    Where a position lies beyond the cube along an axis, that component of ``direction`` must be 0.
     Additions run in the order of the samples, so the sum does not depend on threads as long as one caller owns a level.
     """
     last = np.uint32(resolution - _TWO)
     one = points.dtype.type(1.0)
     for i in range(lo, hi):
-        ix, rx = _cell(points, 0, i, scale, last)
-        iy, ry = _cell(points, 1, i, scale, last)
-        iz, rz = _cell(points, 2, i, scale, last)
+        ix, rx, _ = _cell(points, 0, i, scale, last)
+        iy, ry, _ = _cell(points, 1, i, scale, last)
+        iz, rz, _ = _cell(points, 2, i, scale, last)
         r0, r1, r2, r3, r4, r5, r6, r7 = _corner_rows(ix, iy, iz, resolution, start, mask)
         qx, qy, qz = one - rx, one - ry, one - rz
         vx, vy, vz = scale * direction[0, i], scale * direction[1, i], scale * direction[2, i]

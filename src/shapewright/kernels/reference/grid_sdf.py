@@ -4,7 +4,8 @@ With features ``y = enc(u)`` of a position ``u`` in the unit cube and squareplus
 
     h1 = phi(W1 [y; 2 u - 1] + b1),   h2 = phi(W2 h1 + b2),   o = W3 h2 + b3
 
-``o[0]`` is the SDF, the rest are features for the radiance network. Nothing here fixes the order of derivative.
+``o[0]`` is the SDF, the rest are features for the radiance network. Beyond the cube the encoding is that of the nearest
+position inside.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def grid_sdf(
     """Return the outputs and the derivative of the SDF by ``points``; both are differentiable any number of times."""
     with torch.enable_grad():
         x = points if points.requires_grad else points.detach().requires_grad_()
-        outputs = network(torch.cat([hash_grid.forward(x, table, grid), 2.0 * x - 1.0], dim=1), layers, eps)
+        encoded = hash_grid.forward(x.clamp(0.0, 1.0), table, grid)
+        outputs = network(torch.cat([encoded, 2.0 * x - 1.0], dim=1), layers, eps)
         (slope,) = torch.autograd.grad(outputs[:, 0].sum(), x, create_graph=True)
     return outputs, slope
