@@ -21,7 +21,7 @@ _TWO = np.uint32(2)
 
 @njit(inline="always")
 def _cell(points, axis, i, scale, last):
-    """Return the cell's index, the fraction inside it, and the derivative of their sum: 0 beyond the cube, as they stay."""
+    """Return the cell's index, the fraction inside it, and the derivative of their sum, which is 0 beyond the cube."""
     half = points.dtype.type(0.5)
     zero = points.dtype.type(0.0)
     one = points.dtype.type(1.0)
@@ -131,6 +131,26 @@ def encode_level_values(points, table, scale, resolution, start, mask, level, fe
             b0 = c0 + ry * (c2 - c0)
             b1 = c4 + ry * (c6 - c4)
             features[2 * level + f, i] = b0 + rz * (b1 - b0)
+
+
+@njit(**_OPTIONS)
+def encode(points, table, scales, resolutions, starts, masks, features, jacobian):
+    """Write features and derivatives of the levels whose constants are given, all samples; see ``encode_level``."""
+    for level in range(scales.shape[0]):
+        encode_level(
+            points, table, scales[level], resolutions[level], starts[level], masks[level], level,
+            features, jacobian, 0, points.shape[1],
+        )  # fmt: skip
+
+
+@njit(**_OPTIONS)
+def encode_values(points, table, scales, resolutions, starts, masks, features):
+    """Write features of the levels whose constants are given, all samples, without derivatives."""
+    for level in range(scales.shape[0]):
+        encode_level_values(
+            points, table, scales[level], resolutions[level], starts[level], masks[level], level,
+            features, 0, points.shape[1],
+        )  # fmt: skip
 
 
 @njit(**_OPTIONS)
