@@ -27,7 +27,7 @@ def start(*words):
 
 def finish(*words):
     process = start(*words)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     return process.returncode, errors
 
 
@@ -64,7 +64,7 @@ def test_a_stopped_run_saves_at_once_and_goes_on_exactly(tmp_path, straight, num
     assert process.stdout is not None
     assert process.stdout.readline() == "33\n"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == code
     assert "Traceback" not in errors
     [step] = list_checkpoints(RunDir.open(path))
@@ -83,7 +83,7 @@ def test_a_run_that_is_in_use_is_refused_and_not_disturbed(tmp_path):
     assert f"is in use by process {process.pid} on" in errors
     assert errors.count("\n") == 2
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 143
 
 
