@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from shapewright.rendering.field_cache import FieldCache
-from shapewright.rendering.traced_rays import CountedField, Rays
+from shapewright.rendering.sphere_tracing import Rays, TracingConfig, trace
+from shapewright.rendering.traced_rays import CountedField
+from tests.rendering.test_sphere_tracing import random_rays
 
 
 def two_balls(points: torch.Tensor) -> torch.Tensor:
@@ -53,7 +55,7 @@ def test_a_new_cache_skips_nothing():
     cache = FieldCache(16, 1.0)
     rays = axis_rays([0.0])
     distances, moved = cache.path(rays).skip(torch.tensor([0]), torch.tensor([1.7]))
-    assert not cache.is_filled
+    assert cache.is_outdated
     assert distances.item() == pytest.approx(1.7)
     assert not bool(moved)
 
@@ -68,6 +70,28 @@ def test_path_jumps_to_the_next_surface():
     assert 1.3 - 5 * cache.cell < distances[0] < 1.3
     assert 2.3 - 5 * cache.cell < distances[1] < 2.3
     assert distances[2] == torch.inf
+
+
+@pytest.mark.parametrize(("moved_by", "is_outdated"), [(0.0, False), (0.1, False), (0.9, True)])
+def test_a_moved_surface_makes_the_cache_outdated(moved_by, is_outdated):
+    cache, _ = filled(64)
+    rays = random_rays(3000)
+    moved = lambda points: two_balls(points) - moved_by * cache.cell  # noqa: E731
+    traced = trace(moved, rays, TracingConfig(tracer="exact"))
+    points = rays.points(traced.distances)
+    cache.compare(points, moved(points))
+    assert cache.is_outdated == is_outdated
+    cache.refresh(CountedField(moved, 100_000))
+    assert not cache.is_outdated
+
+
+def test_state_goes_from_cache_to_cache():
+    cache, _ = filled(32)
+    copy = FieldCache(32, 1.0)
+    copy.load_state_dict(cache.state_dict())
+    assert torch.equal(copy.values, cache.values)
+    assert torch.equal(copy.occupied, cache.occupied)
+    assert not copy.is_outdated
 
 
 def test_closest_finds_the_least_value_on_the_stretch():

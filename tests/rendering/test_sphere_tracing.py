@@ -139,6 +139,24 @@ def test_evaluations_are_counted():
         assert trace(counting, random_rays(500), config).num_evaluations == asked > 0
 
 
+def test_a_surface_moved_by_half_a_cell_is_still_found():
+    rays = random_rays(4000)
+    outdated = filled_cache(lambda points: points.norm(dim=-1) - RADIUS + 1 / 64)
+    exact, stale = trace(sphere, rays, EXACT), trace(sphere, rays, FAST, outdated)
+    assert (exact.hit == stale.hit).float().mean() >= 0.999
+    assert (exact.distances - stale.distances)[exact.hit & stale.hit].abs().quantile(0.99) < 2e-3
+
+
+def test_rays_that_land_inside_are_marched_again():
+    rays = random_rays(4000)
+    # The cache knows a smaller ball: behind its marked cells, rays land inside the true one.
+    outdated = filled_cache(lambda points: points.norm(dim=-1) - 0.5 * RADIUS)
+    stale, exact = trace(sphere, rays, FAST, outdated), trace(sphere, rays, EXACT)
+    both = stale.hit & exact.hit
+    assert 0.1 < both.float().mean() < exact.hit.float().mean()
+    torch.testing.assert_close(stale.distances[both], exact.distances[both], atol=5e-3, rtol=0)
+
+
 def test_surfaces_thinner_than_a_cell_are_found():
     def plate(points: torch.Tensor) -> torch.Tensor:
         outside = points.abs() - torch.tensor([0.4, 0.4, 0.004])

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from shapewright.rendering.exact_tracer import trace_exact
 from shapewright.rendering.field_cache import CachedPath, FieldCache
 from shapewright.rendering.traced_rays import (
     Brackets,
@@ -30,8 +29,8 @@ def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: Fi
 
     Rays skip what the cache knows to be empty, step by the signed distance
     (at least ``min_step``), and leave the list when they arrive. A step from
-    outside to inside brackets the surface; a point inside without an outer
-    one before it is left to the exact tracer.
+    outside to inside brackets the surface. A ray that an outdated cache let
+    land inside is marched again without it.
     """
     distances = rays.near.clone()
     hit = torch.zeros_like(rays.is_searched)
@@ -41,7 +40,7 @@ def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: Fi
     lost: list[Tensor] = []
     for ended in _march(field, rays, config, cache):
         distances[ended.rows] = ended.t
-        hit[ended.rows] = ended.status == ARRIVED
+        hit[ended.rows] = ended.status != MISSED
         # The march takes steps of f: only where f is small are its points dense enough.
         is_close = (ended.status == MISSED) & (ended.least_f < spacing)
         closest[ended.rows] = torch.where(is_close, ended.least_t, torch.nan)
@@ -51,11 +50,11 @@ def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: Fi
     if brackets:
         joined = _joined(brackets)
         distances[joined.rows] = find_roots(field, rays, joined, config.fast_secant_rounds, config.threshold)
-        hit[joined.rows] = True
         rows = torch.cat(lost)
-        if len(rows):
-            exact = trace_exact(field, rays[rows], config)
-            distances[rows], hit[rows], closest[rows] = exact.distances, exact.hit, exact.closest
+        # Without a cache only rays that start inside are lost: the near end is where they meet the surface.
+        if cache is not None and len(rows):
+            again = trace_fast(field, rays[rows], config, None)
+            distances[rows], hit[rows], closest[rows] = again.distances, again.hit, again.closest
     return TraceResult(rays, distances, hit, closest, field.num_evaluations)
 
 

@@ -25,6 +25,7 @@ class FieldCache:
     centre; such cells are marked with their neighbours. A refresh goes from
     16 cells an axis to ``resolution``, and asks the network only inside
     cells that may hold a surface; elsewhere coarse values are interpolated.
+    A new cache is outdated, and skips nothing.
 
     Args:
         resolution: Cells per axis, 16 times a power of two.
@@ -44,16 +45,12 @@ class FieldCache:
         shape = (resolution,) * 3
         self.values = torch.zeros(shape, device=device)
         self.occupied = torch.ones(shape, dtype=torch.bool, device=device)
+        self.is_outdated = True
 
     @property
     def cell(self) -> float:
         """Side of a cell."""
         return 2.0 * self.bound / self.resolution
-
-    @property
-    def is_filled(self) -> bool:
-        """Whether the field has been asked at all."""
-        return bool(self.values.any())
 
     @torch.no_grad()
     def refresh(self, field: CountedField) -> None:
@@ -76,6 +73,29 @@ class FieldCache:
             values, wanted = _interpolated(values), _doubled(wanted)
         self.values = values
         self.occupied = _dilated(wanted)
+        self.is_outdated = False
+
+    def compare(self, points: Float[Tensor, "n 3"], sdf: Float[Tensor, " n"]) -> None:
+        """Notice from known values whether the surface has moved since the refresh.
+
+        The cache is outdated when more than 5 % of the points near the
+        surface, the present or the remembered one, have moved by half a
+        cell: at a whole cell, surfaces leave the marked cells.
+        """
+        remembered = self._interpolate(points)
+        is_near = torch.minimum(sdf.abs(), remembered.abs()) < 2.0 * self.cell
+        has_moved = (sdf - remembered).abs() > 0.5 * self.cell
+        self.is_outdated |= bool((is_near & has_moved).sum() > 0.05 * is_near.sum())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what ``load_state_dict`` needs."""
+        return {"values": self.values, "occupied": self.occupied, "is_outdated": torch.tensor(self.is_outdated)}
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``state_dict`` returned."""
+        self.values = tensors["values"].to(self.values.device)
+        self.occupied = tensors["occupied"].to(self.values.device)
+        self.is_outdated = bool(tensors["is_outdated"])
 
     def path(self, rays: Rays) -> CachedPath:
         """Return which stretches of the rays a surface may cross."""

@@ -73,10 +73,15 @@ class TracingModel:
         self._set_progress(moment.progress)
         field = CountedField(self.sdf_network.sdf, self.config.tracing.chunk_size)
         with torch.no_grad(), cached():
-            if self._cache is not None and self._is_refresh_due(moment.step, self._cache):
+            is_due = moment.step % self.config.tracing.cache_every == 0
+            if self._cache is not None and (is_due or self._cache.is_outdated):
                 self._cache.refresh(field)
             distances, is_surface = self._trace(batch, field)
-        terms = self._losses(batch, distances, is_surface)
+        points = batch.origins + distances[:, None] * batch.directions
+        values = self.sdf_network.evaluate(torch.cat([points, self._uniform_points(len(points) // 2)]))
+        if self._cache is not None:
+            self._cache.compare(points, values.sdf[: len(points)].detach())
+        terms = self._losses(batch, distances, is_surface, values)
         weights = self.config.loss
         loss = weights.rgb * terms["rgb"] + weights.eikonal * terms["eikonal"] + weights.mask * terms["mask"]
         self._networks.zero_grad()
@@ -142,7 +147,7 @@ class TracingModel:
         state["generator"] = self._generator.get_state()
         state["progress"] = torch.tensor(self._progress, dtype=torch.float64)
         if self._cache is not None:
-            state |= {"cache.values": self._cache.values, "cache.occupied": self._cache.occupied}
+            state |= {f"cache.{name}": value for name, value in self._cache.state_dict().items()}
         if self._pixels is not None:
             state["images_left"] = self._pixels.state()
         return state
@@ -159,8 +164,7 @@ class TracingModel:
         self._generator.set_state(tensors["generator"])
         self._set_progress(float(tensors["progress"]))
         if self._cache is not None:
-            self._cache.values = tensors["cache.values"].to(self.device)
-            self._cache.occupied = tensors["cache.occupied"].to(self.device)
+            self._cache.load_state_dict(_below("cache.", tensors))
         if self._pixels is not None:
             self._pixels.load_state(tensors["images_left"])
 
@@ -181,9 +185,6 @@ class TracingModel:
             return None
         return FieldCache(tracing.cache_resolution, tracing.radius, self.device)
 
-    def _is_refresh_due(self, step: int, cache: FieldCache) -> bool:
-        return step % self.config.tracing.cache_every == 0 or not cache.is_filled
-
     def _set_progress(self, progress: float) -> None:
         """Follow the schedules of the encoding and of the learning rates."""
         self._progress = progress
@@ -202,15 +203,27 @@ class TracingModel:
         distances = closest_approach(field, traced, ~is_surface, tracing, self._cache, self._generator)
         return distances, is_surface
 
+    def _uniform_points(self, count: int) -> Float[Tensor, "count 3"]:
+        """Return points of the cube around the bounding sphere."""
+        share = torch.rand(count, 3, generator=self._generator).to(self.device)
+        return (2.0 * share - 1.0) * self.config.tracing.radius
+
     def _losses(
-        self, batch: PixelBatch, distances: Float[Tensor, " rays"], is_surface: Bool[Tensor, " rays"]
+        self,
+        batch: PixelBatch,
+        distances: Float[Tensor, " rays"],
+        is_surface: Bool[Tensor, " rays"],
+        values: FieldValues,
     ) -> dict[str, Tensor]:
-        """Return the colour, eikonal and mask losses of traced rays."""
+        """Return the colour, eikonal and mask losses of traced rays.
+
+        Args:
+            batch: The rays' pixels.
+            distances: The traced distances.
+            is_surface: Whether the ray meets the object.
+            values: The field at the traced points, then at uniform ones.
+        """
         num_rays = len(distances)
-        traced = batch.origins + distances[:, None] * batch.directions
-        uniform = torch.rand(num_rays // 2, 3, generator=self._generator).to(traced)
-        uniform = (2.0 * uniform - 1.0) * self.config.tracing.radius
-        values = self.sdf_network.evaluate(torch.cat([traced, uniform]))
         sdf = values.sdf[:num_rays]
         origins, directions = batch.origins[is_surface], batch.directions[is_surface]
         t = differentiable_distance(
