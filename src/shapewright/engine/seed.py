@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import random
 
-import numpy as np
 import torch
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch, for libraries that take no generator."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator is the point)
-    torch.manual_seed(seed)
 
 
 def make_generator(seed: int, stream: str = "", device: torch.device | str = "cpu") -> torch.Generator:
