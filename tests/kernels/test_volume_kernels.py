@@ -199,7 +199,17 @@ def test_pixel_losses_and_their_gradients_are_those_of_autograd(generator):
 # Marching.
 
 SIZE, SIDE, RADIUS = 32, 1.5, 0.45
-BAND = marching_band.Band(300.0, 0.003, 0.03, 0.04, SIDE / SIZE, 0.03, SIDE / SIZE)
+CELL = SIDE / SIZE
+
+
+def band_of(sharpness):
+    return marching_band.Band(
+        sharpness, outer=4.0 / sharpness + 0.5 * CELL, inner=-6.0 / sharpness - 0.5 * CELL,
+        base=max(1.5 / sharpness, 0.003), longest_skip=0.04, coarse_step=0.03, coarse_limit=CELL,
+    )  # fmt: skip
+
+
+BAND = band_of(300.0)
 
 
 def ball_cache():
@@ -229,7 +239,7 @@ def march(rays, grid, band=BAND, capacity=100_000):
 @pytest.mark.parametrize("sharpness", [40.0, 300.0, 700.0])
 @pytest.mark.parametrize("capacity", [100_000, 500])
 def test_marching_is_that_of_the_definition(generator, sharpness, capacity):
-    rays, grid, band = rays_at_the_cube(400, generator), ball_cache(), BAND._replace(sharpness=sharpness)
+    rays, grid, band = rays_at_the_cube(400, generator), ball_cache(), band_of(sharpness)
     ours, theirs = march(rays, grid, band, capacity), marching_band.march_band(rays, grid, band, capacity)
     assert torch.equal(ours.starts, theirs.starts)
     assert ours.dropped == theirs.dropped
@@ -250,8 +260,9 @@ def test_samples_lie_in_the_band_one_after_the_other(generator):
     first = samples.depths - 0.5 * samples.steps
     position = rays.origins[owner] + first[:, None] * rays.directions[owner]
     sdf = (position - 0.5).norm(dim=1) * SIDE - RADIUS
-    assert sdf.max() < 4.0 / 300.0 + BAND.cell
-    assert sdf.min() > -6.0 / 300.0 - BAND.cell
+    interpolation_error = 0.5 * CELL
+    assert sdf.max() < BAND.outer + interpolation_error
+    assert sdf.min() > BAND.inner - interpolation_error
     same = owner[1:] == owner[:-1]
     assert (first[1:] - (first + samples.steps)[:-1])[same].min() > -1e-5
     # The cache's slope, by which steps are divided, is 1 up to interpolation.
@@ -279,7 +290,7 @@ def test_wanted_rays_get_coarse_samples_and_others_none():
     origins = torch.tensor([[-0.5, 0.5, 0.5]]).expand(3, 3).contiguous()
     directions = torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3).contiguous()
     wanted = torch.tensor([True, False, True])
-    band = marching_band.Band(4000.0, 0.003, 0.03, 0.04, 0.001, 0.1, 0.03)
+    band = marching_band.Band(4000.0, 0.0015, -0.002, 0.003, 0.04, 0.1, 0.03)
     rays = marching_band.BandRays(origins, directions, torch.tensor([0.25, 0.25, 0.75]), wanted)
     samples = march(rays, empty, band)
     assert samples.starts.tolist() == [0, 10, 10, 20]
@@ -303,7 +314,7 @@ def test_a_ray_that_does_not_fit_gives_up_its_samples_and_a_shorter_one_takes_th
     directions = torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3).contiguous()
     rays = marching_band.BandRays(origins, directions, torch.zeros(3), torch.zeros(3, dtype=torch.bool))
     # In a field of zeros the slope is 0, so steps are three times as long, and light is not lost.
-    band = marching_band.Band(10.0, 0.01, 0.01, 0.04, 0.1, 0.1, 0.1)
+    band = marching_band.Band(10.0, 0.4, -0.6, 0.01, 0.04, 0.1, 0.1)
     full = march(rays, grid, band).starts.diff().tolist()
     assert full[0] == full[1] > full[2] > 0
     for samples in (

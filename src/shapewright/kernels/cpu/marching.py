@@ -62,7 +62,7 @@ def march_band(origins, directions, jitter, wanted, grid, settings, starts, dept
         wanted: ``[rays]``; true where a ray must get samples (it belongs to the object): if the band gives none, coarse
             samples run through everything the cache does not call far outside.
         grid: ``[G, G, G]`` cached SDF at the cells' centres, in world distances, ``ij`` order.
-        settings: ``(sharpness, least step, greatest step, longest skip, cell, coarse step, coarse limit)``.
+        settings: the numbers of ``kernels.reference.marching_band.Band``, in its order.
         starts: ``[rays + 1]``, written: offsets of each ray's samples.
         depths, steps: written: distance of each sample's middle, and the length of its interval. Their size bounds the
             number of samples; rays that do not fit get none.
@@ -70,10 +70,7 @@ def march_band(origins, directions, jitter, wanted, grid, settings, starts, dept
     Returns:
         The number of rays that did not fit.
     """
-    sharpness, least, greatest, longest, cell, coarse, coarse_limit = settings
-    outer = np.float32(4.0) / sharpness + np.float32(0.5) * cell
-    inner = np.float32(-6.0) / sharpness - np.float32(0.5) * cell
-    base = min(max(np.float32(1.5) / sharpness, least), greatest)
+    sharpness, outer, inner, base, longest, coarse, coarse_limit = settings
     third = np.float32(1.0 / 3.0)
     size = np.float32(grid.shape[0])
     half = np.float32(0.5)

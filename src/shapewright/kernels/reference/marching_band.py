@@ -7,8 +7,7 @@ estimate ``T`` of its transmittance, which falls by ``min(S(s f) / (S(s f_last) 
     f < inner           stop if T < 0.02, else go on by clamp(inner - f, base, longest)
     otherwise           put a sample on [t, t + length] and go on by length = base min(1 / max(|df/dt|, 1/3), 3)
 
-with ``outer = 4 / s + cell / 2``, ``inner = -6 / s - cell / 2``, ``base = clamp(1.5 / s, least, greatest)``, until
-``T < 2e-4``. A wanted ray that found nothing gets samples every ``coarse`` where ``f < coarse_limit``.
+until ``T < 2e-4``. A wanted ray that found nothing gets samples every ``coarse`` where ``f < coarse_limit``.
 """
 
 from __future__ import annotations
@@ -51,20 +50,24 @@ class BandRays(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Hold the numbers of the module's formulas, in world units."""
+    """Hold the numbers of the module's formulas, in world units.
+
+    Attributes:
+        sharpness: ``s``, the inverse width of the logistic density.
+        outer: Cached SDF above which there are no samples; inner: below which there are none.
+        base: Step between samples where the ray meets the surface head-on.
+        longest_skip: Longest jump where there are no samples.
+        coarse_step: Step between samples of wanted rays that miss the band.
+        coarse_limit: Cached SDF above which such rays have none.
+    """
 
     sharpness: float
-    least_step: float
-    greatest_step: float
+    outer: float
+    inner: float
+    base: float
     longest_skip: float
-    cell: float
     coarse_step: float
     coarse_limit: float
-
-    @property
-    def base(self) -> float:
-        """Return the step between samples where the ray meets the surface head-on."""
-        return min(max(1.5 / self.sharpness, self.least_step), self.greatest_step)
 
 
 class BandSamples(NamedTuple):
@@ -113,8 +116,6 @@ def _fine(
     rays: BandRays, near: Tensor, far: Tensor, grid: Tensor, band: Band
 ) -> tuple[Int64[Tensor, " samples"], Float[Tensor, " samples"], Float[Tensor, " samples"]]:
     """Return the ray, the middle and the length of every sample in the band, sorted by ray."""
-    outer = 4.0 / band.sharpness + 0.5 * band.cell
-    inner = -6.0 / band.sharpness - 0.5 * band.cell
     t = near + rays.jitter * band.base
     light, slope = torch.ones_like(t), torch.ones_like(t)
     active = (near < far) & (t < far)
@@ -127,9 +128,9 @@ def _fine(
             kept = torch.sigmoid(f * band.sharpness) / (torch.sigmoid(f_last * band.sharpness) + 1e-5)
             light = light * torch.where(f < f_last, kept.clamp(max=1.0), 1.0)
         f_last, t_last = f, t
-        outside, inside = f > outer, f < inner
+        outside, inside = f > band.outer, f < band.inner
         active = active & (light >= _LEAST_LIGHT) & ~(inside & (light < _LEAST_LIGHT_INSIDE))
-        skip = torch.where(outside, f - outer, inner - f).clamp(min=band.base).clamp(max=band.longest_skip)
+        skip = torch.where(outside, f - band.outer, band.inner - f).clamp(min=band.base).clamp(max=band.longest_skip)
         length = band.base * (1.0 / slope.clamp(min=_LEAST_SLOPE)).clamp(max=_LONGEST_STRETCH)
         lengths.append(torch.where(active & ~outside & ~inside, length, 0.0))
         middles.append(t + 0.5 * length)

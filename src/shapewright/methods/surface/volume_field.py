@@ -28,6 +28,8 @@ from shapewright.rendering.rendering import Rendering
 
 COLOR_WEIGHT = 1e-3
 _COARSE_STEP = 0.03
+# The band around the surface and the step in it, in widths of the logistic density.
+_OUTER_WIDTHS, _INNER_WIDTHS, _STEP_WIDTHS = 4.0, 6.0, 1.5
 _RENDER_CHUNK = 4096
 
 
@@ -97,11 +99,16 @@ class VolumeField:
 
     def band(self) -> Band:
         """Return where rays have samples at the present sharpness."""
-        sampling = self.config.sampling
+        sampling, cell, width = self.config.sampling, self.cache.cell, 1.0 / self.sharpness
         return Band(
-            self.sharpness, sampling.least_step, sampling.greatest_step, sampling.longest_skip,
-            self.cache.cell, _COARSE_STEP, self.cache.cell,
-        )  # fmt: skip
+            sharpness=self.sharpness,
+            outer=_OUTER_WIDTHS * width + 0.5 * cell,
+            inner=-_INNER_WIDTHS * width - 0.5 * cell,
+            base=min(max(_STEP_WIDTHS * width, sampling.least_step), sampling.greatest_step),
+            longest_skip=sampling.longest_skip,
+            coarse_step=_COARSE_STEP,
+            coarse_limit=cell,
+        )
 
     def march(self, origins: Tensor, directions: Tensor, jitter: Tensor, wanted: Tensor, capacity: int) -> Packed:
         """Return packed samples of rays of normalised space; arguments as in ``march_band``."""
