@@ -33,7 +33,8 @@ from shapewright.rendering.traced_rays import CountedField
 CPU = torch.device("cpu")
 # As many steps as between two refreshes of the fast tracer's cache: one refresh is in the mean.
 FAST_STEPS = 16
-WARM_STEPS = 4
+# The first steps move the surface by a cell each: every one of them refreshes the cache.
+WARM_STEPS = 12
 RUN_STEPS = 10_000
 
 

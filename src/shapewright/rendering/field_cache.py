@@ -79,12 +79,12 @@ class FieldCache:
         """Notice from known values whether the surface has moved since the refresh.
 
         The cache is outdated when more than 5 % of the points near the
-        surface, the present or the remembered one, have moved by half a
-        cell: at a whole cell, surfaces leave the marked cells.
+        surface, the present or the remembered one, have moved by a cell.
+        A little further, surfaces leave the marked cells.
         """
         remembered = self._interpolate(points)
         is_near = torch.minimum(sdf.abs(), remembered.abs()) < 2.0 * self.cell
-        has_moved = (sdf - remembered).abs() > 0.5 * self.cell
+        has_moved = (sdf - remembered).abs() > self.cell
         self.is_outdated |= bool((is_near & has_moved).sum() > 0.05 * is_near.sum())
 
     def state_dict(self) -> dict[str, Tensor]:
