@@ -1,8 +1,8 @@
 """Reconstruct the shared captures with the default preset and print what the held-out pictures say.
 
 ``python benchmarks/surface_quality.py [--scenes dtu_scan65,nerf_chair] [--minutes M] [--runs FOLDER] [--json FILE]``
-reads the captures from ``../shared/data`` or ``$SHAPEWRIGHT_TEST_DATA``. Runs that exist in the folder are measured, not
-trained again.
+reads the captures from ``../shared/data`` or ``$SHAPEWRIGHT_TEST_DATA``. Runs that exist in the folder are measured,
+not trained again.
 """
 
 from __future__ import annotations

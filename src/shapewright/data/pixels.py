@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from shapewright.geometry.voxels import dilate
 from shapewright.kernels.cpu.marching import gather_rays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shapewright.data.scene import Scene
     from shapewright.geometry.cameras import Cameras
 
@@ -58,33 +57,37 @@ class CameraArrays:
 
 @dataclass(frozen=True)
 class PixelPool:
-    """Hold the pixels of the training pictures as bytes, and the numbers of those near the object.
+    """Hold the pixels of the training pictures as bytes, and which of them are near the object.
 
     Attributes:
         rgb: ``uint8 [pixels, 3]``; alpha: ``uint8 [pixels]``.
+        near: The widened mask of each picture.
         candidates: numbers of the pixels inside the widened masks.
     """
 
     cameras: CameraArrays
     rgb: Tensor
     alpha: Tensor
+    near: list[Bool[Tensor, "h w"]]
     candidates: Int[Tensor, " n"]
 
     @staticmethod
-    def from_scene(scene: Scene, views: Sequence[int], margin_px: int) -> PixelPool:
-        """Read the pictures of some views of a scene that has masks."""
-        rgb, alpha, near = [], [], []
-        for view in views:
+    def from_scene(scene: Scene, margin_px: int) -> PixelPool:
+        """Read the training pictures of a scene that has masks, several at a time."""
+
+        def read(view: int) -> tuple[Tensor, Tensor, Tensor]:
             picture = scene.picture(view)
-            opacity = torch.from_numpy(picture.alpha.copy())
-            rgb.append(torch.from_numpy(picture.rgb.copy()).view(-1, 3))
-            alpha.append(opacity.reshape(-1))
-            near.append(dilate(opacity > 0, margin_px).reshape(-1))
+            alpha = torch.from_numpy(picture.alpha.copy())
+            return torch.from_numpy(picture.rgb.copy()).view(-1, 3), alpha.reshape(-1), dilate(alpha > 0, margin_px)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
+            rgb, alpha, near = zip(*executor.map(read, scene.train), strict=True)
         return PixelPool(
-            CameraArrays.from_cameras(scene.cameras[list(views)]),
+            CameraArrays.from_cameras(scene.cameras[list(scene.train)]),
             torch.cat(rgb),
             torch.cat(alpha),
-            torch.cat(near).nonzero().squeeze(1),
+            list(near),
+            torch.cat([mask.reshape(-1) for mask in near]).nonzero().squeeze(1),
         )
 
     def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:

@@ -120,28 +120,23 @@ class GridSdf:
         self.levels = levels
         self.side = side
         self.active = levels.num_levels
-        self._constants = [
-            (
-                np.float32(levels.scales[level]),
-                np.uint32(levels.resolutions[level]),
-                np.uint32(levels.starts[level]),
-                np.uint32(0 if levels.dense[level] else levels.sizes[level] - 1),
-            )
-            for level in range(levels.num_levels)
-        ]
+        masks = [0 if dense else size - 1 for dense, size in zip(levels.dense, levels.sizes, strict=True)]
+        self._constants = (
+            np.array(levels.scales, np.float32),
+            np.array(levels.resolutions, np.uint32),
+            np.array(levels.starts, np.uint32),
+            np.array(masks, np.uint32),
+        )
 
     def _encode(self, points: Tensor, jacobian: Tensor | None) -> Tensor:
         n = points.shape[1]
         inputs = torch.empty(self.parameters.channels, n)
         table = self.parameters.table.view(-1).numpy()
-        features = inputs.numpy()
-        for level in range(self.active):
-            if jacobian is None:
-                cpu.encode_level_values(points.numpy(), table, *self._constants[level], level, features, 0, n)
-            else:
-                cpu.encode_level(
-                    points.numpy(), table, *self._constants[level], level, features, jacobian.numpy(), 0, n
-                )
+        constants = [values[: self.active] for values in self._constants]
+        if jacobian is None:
+            cpu.encode_values(points.numpy(), table, *constants, inputs.numpy())
+        else:
+            cpu.encode(points.numpy(), table, *constants, inputs.numpy(), jacobian.numpy())
         grid_channels = self.parameters.channels - 3
         inputs[2 * self.active : grid_channels] = 0.0
         torch.mul(points, 2.0, out=inputs[grid_channels:]).sub_(1.0)
@@ -237,5 +232,5 @@ class GridSdf:
         """Add the gradient of one level to the flat gradient of the table."""
         cpu.scatter_level(
             state.points.numpy(), grad_inputs.numpy(), state.pulled.numpy(), direction.numpy(),
-            *self._constants[level], level, table_grad.numpy(), 0, state.points.shape[1],
+            *(values[level] for values in self._constants), level, table_grad.numpy(), 0, state.points.shape[1],
         )  # fmt: skip

@@ -82,6 +82,18 @@ def keep_heavy(weights, least, slots):
 
 
 @njit(**_OPTIONS)
+def see(
+    sdf, normals, directions, starts, steps, sharpness, least,
+    alpha, alpha_by_sdf, alpha_by_slope, weights, before, rest, slots,
+):  # fmt: skip
+    """Run ``neus_alpha``, ``composite`` and ``keep_heavy`` on all rays; return the number of samples kept."""
+    rays = directions.shape[0]
+    neus_alpha(sdf, normals, directions, starts, steps, sharpness, alpha, alpha_by_sdf, alpha_by_slope, 0, rays)
+    composite(alpha, starts, weights, before, rest, 0, rays)
+    return keep_heavy(weights, least, slots)
+
+
+@njit(**_OPTIONS)
 def ray_sum(weights, values, slots, starts, sums, lo, hi):
     """Write ``sums[r, c] = sum_i weights[i] values[c, slots[i]]`` over the kept samples of each ray."""
     channels = values.shape[0]

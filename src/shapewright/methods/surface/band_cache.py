@@ -31,24 +31,24 @@ class Box:
         return (points - self.lower.to(points.device)) / self.side
 
 
-def carve(cameras: Cameras, masks: list[Tensor], resolution: int, margin_px: int) -> tuple[Box, Bool[Tensor, "g g g"]]:
-    """Return a cube around the visual hull with some room, and the hull carved again inside it.
+def carve(cameras: Cameras, masks: list[Tensor], resolution: int) -> tuple[Box, Bool[Tensor, "g g g"]]:
+    """Return a cube around the visual hull of (widened) masks with some room, and the hull carved again inside it.
 
     Raises:
         UserError: if no voxel lies inside all masks.
     """
-    hull = visual_hull(cameras, masks, 96, margin_px)
+    hull = visual_hull(cameras, masks, 96, dilate_px=0)
     if not hull.any():
         raise UserError(
             "No part of the unit sphere lies inside the masks of all views: masks, cameras or normalisation disagree.",
-            "Run `shapewright data check` on the scene, or normalise again with `--normalise masks`.",
+            "Run `shapewright data check` on the scene, or normalise again with `--data.normalise masks`.",
         )
     index = hull.nonzero().float()
     low, high = index.amin(0) / 48 - 1, (index.amax(0) + 1) / 48 - 1
     side = float((high - low).max()) * 1.06
     center = (low + high) / 2
     local = cameras.transformed(side / 2, center.double())
-    fine = visual_hull(local, masks, resolution, margin_px, inside_radius=2.0)
+    fine = visual_hull(local, masks, resolution, dilate_px=0, inside_radius=2.0)
     return Box(center - side / 2, side), fine
 
 

@@ -27,7 +27,7 @@ from shapewright.methods.surface.evaluation import (
 )
 from shapewright.methods.surface.meshing import extract_mesh
 from shapewright.methods.surface.method import SurfaceMethod
-from shapewright.methods.surface.presets import PRESETS
+from shapewright.methods.surface.presets import PRESETS, fit_to_minutes
 
 _SHOWN_VIEWS = 8
 _DEMO_MINUTES = 1.5
@@ -60,7 +60,8 @@ def train(
         data: The scene.
         out: The run folder; new or empty.
         start: Device, seed, record.
-        deadline: When given, the ``time.monotonic`` at which training must end; it replaces ``train.minutes``.
+        deadline: When given, the ``time.monotonic`` at which mesh, evaluation and report shall be done too; it replaces
+            ``train.minutes``.
 
     Raises:
         UserError: if the scene, the folder or the device cannot be used.
@@ -70,9 +71,11 @@ def train(
     target = resolve_device(start.device)
     RunDir.check_new(out, start.force)
     scene = open_scene(config, data)
+    if deadline is not None:
+        deadline -= _seconds_after_training(scene)
     method = SurfaceMethod.start(config, scene, target, start.seed)
     if deadline is not None:
-        minutes = max(deadline - time.monotonic(), 1.0) / 60.0
+        minutes = max(deadline - time.monotonic(), 5.0) / 60.0
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, minutes=minutes))
     details = {"method": "surface", "data": str(data.resolve()), "device": str(target), "seed": start.seed}
     run = RunDir.create(out, to_dict(config), start.command, details, start.force)
@@ -198,8 +201,8 @@ def reconstruct(config: SurfaceConfig, data: Path, out: Path, start: Start | Non
     started = time.monotonic()
     deadline = None
     if config.train.minutes is not None:
-        reserve = _seconds_after_training(open_scene(config, data))
-        deadline = started + max(60.0 * config.train.minutes - reserve, 12.0 * config.train.minutes)
+        deadline = started + 60.0 * config.train.minutes
+        config = fit_to_minutes(config, config.train.minutes)
     run, method, scene = train(config, data, out, start, deadline)
     trained = time.monotonic()
     mesh = extract_mesh(method, scene, config.mesh)
@@ -217,7 +220,7 @@ def reconstruct(config: SurfaceConfig, data: Path, out: Path, start: Start | Non
 def _seconds_after_training(scene: Scene) -> float:
     """Return a guess of the seconds that mesh, evaluation and report take on two cores."""
     pixels = int(scene.cameras.sizes[list(scene.test)].prod(dim=1).sum())
-    return 14.0 + 3.5e-6 * pixels
+    return 10.0 + 3.0e-6 * pixels
 
 
 def demo(out: Path, force: bool = False) -> Path:

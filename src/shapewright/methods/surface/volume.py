@@ -32,7 +32,8 @@ from shapewright.rendering.rendering import Rendering
 _HULL_POINTS = 8192
 _HULL_ERROR = 0.02
 _MOST_RAYS = 4096
-SMOOTHED_SHARE = 0.25
+_SMOOTHED_SHARE = 0.25
+_SMOOTHED_EVERY = 4
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Batch:
     background: Tensor
     eikonal_points: Tensor
     neighbours: Tensor
+    is_smoothed: bool
 
 
 @dataclass
@@ -127,13 +129,11 @@ class VolumeModel:
                 "Add a folder mask/ with one picture per photo (white = object), or pictures with an alpha channel.",
             )
         generator = torch.Generator().manual_seed(seed)
-        margin = config.sampling.mask_margin_px
-        masks = [torch.from_numpy(scene.mask(view)) for view in scene.train]
-        cameras = scene.cameras[list(scene.train)]
-        box, hull = carve(cameras, masks, config.sampling.cache_resolution, margin)
+        pixels = PixelPool.from_scene(scene, config.sampling.mask_margin_px)
+        box, hull = carve(scene.cameras[list(scene.train)], pixels.near, config.sampling.cache_resolution)
         volume = VolumeField(config, BandCache(box, hull), generator, threads)
         model = VolumeModel(config, volume, generator, len(scene.train))
-        model.read_pixels(scene)
+        model.pixels = pixels
         model._fit_hull()
         return model
 
@@ -149,7 +149,7 @@ class VolumeModel:
 
     def read_pixels(self, scene: Scene) -> None:
         """Read the training pictures."""
-        self.pixels = PixelPool.from_scene(scene, scene.train, self.config.sampling.mask_margin_px)
+        self.pixels = PixelPool.from_scene(scene, self.config.sampling.mask_margin_px)
 
     def _parameters(self) -> dict[str, Tensor]:
         return {
@@ -183,15 +183,18 @@ class VolumeModel:
         """Fit the field to the hull's distance by a Huber loss, so that training starts near the object."""
         cache, steps = self.field.cache, self.config.hull_fit_steps
         self.field.grid.active = self.config.grid.start_levels
-        for step in range(steps):
-            points = torch.rand(3, _HULL_POINTS, generator=self.generator)
-            state = self.field.grid.forward(points)
+
+        def gradient(points: Tensor) -> ShardResult:
+            state, result = self.field.grid.forward(points), self._empty_result()
             grad = torch.zeros_like(state.outputs)
             error = state.outputs[0] - cache.hull_distance(points)
             grad[0] = error.clamp(-_HULL_ERROR, _HULL_ERROR) / (_HULL_ERROR * _HULL_POINTS)
-            result = self._empty_result()
-            self._field_backward(state, grad, torch.zeros(3, _HULL_POINTS), result)
-            self._update([result], 1.0 if step < 0.7 * steps else 0.3)
+            self._field_backward(state, grad, torch.zeros_like(points), result)
+            return result
+
+        for step in range(steps):
+            points = torch.rand(self.config.shards, 3, _HULL_POINTS // self.config.shards, generator=self.generator)
+            self._update(self.field.pool.map(gradient, list(points)), 1.0 if step < 0.7 * steps else 0.3)
         cache.refresh(self.field.sdf_rows, share=1)
 
     def _empty_result(self) -> ShardResult:
@@ -205,7 +208,7 @@ class VolumeModel:
         grad_inputs, direction = self.field.grid.backward(state, grad_outputs, grad_normals, to.sdf_grad)
         to.passes.append((state, grad_inputs, direction))
 
-    def next_batch(self, _moment: Moment) -> list[Batch]:
+    def next_batch(self, moment: Moment) -> list[Batch]:
         """Draw the rays of every shard."""
         rays = max(16, int(self.rays_per_shard))
         points = self.config.sampling.eikonal_points // self.config.shards
@@ -216,6 +219,7 @@ class VolumeModel:
                 torch.rand(rays, 3, generator=self.generator),
                 self.field.cache.random_points(points, self.generator),
                 torch.randn(3, rays, generator=self.generator),
+                moment.step % _SMOOTHED_EVERY == 0,
             )
             for _ in range(self.config.shards)
         ]
@@ -262,7 +266,7 @@ class VolumeModel:
             packed.starts.numpy(), grad_outputs[0].numpy(), grad_normals.numpy(), 0, len(packed.directions),
         )  # fmt: skip
         self._field_backward(seen.state, grad_outputs, grad_normals, result)
-        if self.config.loss.smoothness > 0 or self.config.loss.smoothness_clipped > 0:
+        if batch.is_smoothed and max(self.config.loss.smoothness, self.config.loss.smoothness_clipped) > 0:
             losses["smoothness"] = self._smoothness(seen, result)
             losses["loss"] += losses["smoothness"]
         result.losses, result.rays, result.samples = losses, len(seen.target) - packed.dropped, len(packed.depths)
@@ -344,10 +348,7 @@ class VolumeModel:
         photo is clipped say nothing about the shape, so they weigh more.
         """
         loss, packed, opacity = self.config.loss, seen.packed, seen.opacity
-        clipped = (seen.target >= loss.clipped_from).all(dim=1).float()
-        weight = loss.smoothness + loss.smoothness_clipped * clipped
-        chosen = (opacity.rest < 0.3) & (weight > 0) & (seen.batch.jitter < SMOOTHED_SHARE)
-        use = chosen.nonzero().squeeze(1)
+        use, share = self._smoothing(seen.batch, seen.target, opacity.rest)
         if len(use) == 0:
             return 0.0
         sums = torch.zeros(len(packed.depths) + 1, dtype=torch.float64)
@@ -360,7 +361,6 @@ class VolumeModel:
         unit = state.normals / length
         middle, after, before = unit.split(len(use), dim=1)
         bend = after - 2.0 * middle + before
-        share = weight[use] / (SMOOTHED_SHARE * len(seen.target) * self.config.shards)
         grad_bend = 2.0 * share * bend
         # Only the middle follows its neighbours: an edge beside a clipped highlight stays sharp.
         grad_middle = -2.0 * grad_bend
@@ -368,6 +368,15 @@ class VolumeModel:
         grad_normals[:, : len(use)] = (grad_middle - middle * (grad_middle * middle).sum(0)) / length[: len(use)]
         self._field_backward(state, torch.zeros_like(state.outputs), grad_normals, result)
         return float((share * bend.square().sum(0)).sum())
+
+    def _smoothing(self, batch: Batch, target: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which rays' points are smoothed, and with which weights: larger ones where the photo is clipped."""
+        loss = self.config.loss
+        clipped = (target >= loss.clipped_from).float().mean(dim=1).square()
+        weight = loss.smoothness + loss.smoothness_clipped * clipped
+        chosen = (rest < 0.3) & (weight > 0) & (batch.jitter.to(rest.device) < _SMOOTHED_SHARE)
+        use = chosen.nonzero().squeeze(1)
+        return use, weight[use] * (_SMOOTHED_EVERY / (_SMOOTHED_SHARE * len(target) * self.config.shards))
 
     def _update(self, results: list[ShardResult], rate_share: float) -> None:
         """Take one Adam step with the sums of all shards."""

@@ -39,6 +39,7 @@ class SamplingConfig:
     Attributes:
         samples: Samples a step; the number of rays follows from it.
         eikonal_points: Points a step, uniform in the hull, that only the eikonal term sees.
+        step_widths: Distance between two samples on a ray, in widths of the logistic density (1 / sharpness).
         least_step: Shortest distance between two samples on a ray.
         greatest_step: Longest, before stretching at grazing rays.
         longest_skip: Longest jump through space that the cache calls empty.
@@ -52,6 +53,7 @@ class SamplingConfig:
 
     samples: int = 8192
     eikonal_points: int = 1024
+    step_widths: float = 1.5
     least_step: float = 0.003
     greatest_step: float = 0.03
     longest_skip: float = 0.04
@@ -74,7 +76,7 @@ class VolumeLossConfig:
         eikonal: Weight of ``(|gradient| - 1)^2``.
         mask: Weight of the cross-entropy between opacity and mask.
         smoothness: Weight of the squared second difference of unit normals along the surface.
-        smoothness_clipped: What is added to it where all channels of the photo are clipped.
+        smoothness_clipped: What is added to it times the squared share of clipped channels of the photo.
         smoothness_distance: Standard deviation of the step of that difference, in normalised units.
     """
 

@@ -28,8 +28,8 @@ from shapewright.rendering.rendering import Rendering
 
 COLOR_WEIGHT = 1e-3
 _COARSE_STEP = 0.03
-# The band around the surface and the step in it, in widths of the logistic density.
-_OUTER_WIDTHS, _INNER_WIDTHS, _STEP_WIDTHS = 4.0, 6.0, 1.5
+# The band around the surface, in widths of the logistic density.
+_OUTER_WIDTHS, _INNER_WIDTHS = 4.0, 6.0
 _RENDER_CHUNK = 4096
 
 
@@ -104,7 +104,7 @@ class VolumeField:
             sharpness=self.sharpness,
             outer=_OUTER_WIDTHS * width + 0.5 * cell,
             inner=-_INNER_WIDTHS * width - 0.5 * cell,
-            base=min(max(_STEP_WIDTHS * width, sampling.least_step), sampling.greatest_step),
+            base=min(max(sampling.step_widths * width, sampling.least_step), sampling.greatest_step),
             longest_skip=sampling.longest_skip,
             coarse_step=_COARSE_STEP,
             coarse_limit=cell,
@@ -129,13 +129,12 @@ class VolumeField:
         n, rays = len(packed.depths), len(packed.directions)
         alpha, by_sdf, by_slope, weights, before = (torch.empty(n) for _ in range(5))
         rest, slots = torch.empty(rays), torch.empty(n, dtype=torch.int32)
-        starts = packed.starts.numpy()
-        compositing.neus_alpha(
-            outputs[0].numpy(), normals.numpy(), packed.directions.numpy(), starts, packed.steps.numpy(),
-            np.float32(self.sharpness), alpha.numpy(), by_sdf.numpy(), by_slope.numpy(), 0, rays,
+        kept = compositing.see(
+            outputs[0].numpy(), normals.numpy(), packed.directions.numpy(), packed.starts.numpy(), packed.steps.numpy(),
+            np.float32(self.sharpness), np.float32(COLOR_WEIGHT),
+            alpha.numpy(), by_sdf.numpy(), by_slope.numpy(), weights.numpy(), before.numpy(), rest.numpy(),
+            slots.numpy(),
         )  # fmt: skip
-        compositing.composite(alpha.numpy(), starts, weights.numpy(), before.numpy(), rest.numpy(), 0, rays)
-        kept = compositing.keep_heavy(weights.numpy(), np.float32(COLOR_WEIGHT), slots.numpy())
         return Opacities(alpha, by_sdf, by_slope, weights, before, rest, slots, kept)
 
     def radiance(
