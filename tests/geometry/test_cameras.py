@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapewright.geometry.cameras import Cameras, intrinsic_matrices, nearest_point_to_axes
-from shapewright.geometry.epipolar import fundamental_matrix, sampson_distance
 from shapewright.geometry.rotations import matrix_from_axis_angle, quaternion_from_matrix
 
 SIZES = torch.tensor([[64, 48]] * 3)
@@ -182,20 +181,3 @@ def test_wrong_shapes_and_numbers_are_refused(change, message):
         object.__setattr__(broken, name, value)
     with pytest.raises(ValueError, match=message):
         Cameras.__post_init__(broken)
-
-
-def test_projections_of_a_point_lie_on_each_others_epipolar_lines():
-    cameras = random_cameras(skew=0.0)
-    points = cameras.centers[0] + torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    F = fundamental_matrix(cameras, 0, 1)
-    first, second = cameras.project(points, 0)[0], cameras.project(points, 1)[0]
-    assert sampson_distance(F, first, second).max() < 1e-6
-
-
-def test_the_sampson_distance_of_parallel_cameras_is_the_row_difference_over_root_two():
-    pose = torch.eye(4, dtype=torch.float64)[None, :3].repeat(2, 1, 1)
-    pose[1, 0, 3] = 0.5
-    cameras = Cameras(pose, torch.diag(torch.tensor([50.0, 50.0, 1.0]).double()).repeat(2, 1, 1), SIZES[:2])
-    F = fundamental_matrix(cameras, 0, 1)
-    distance = sampson_distance(F, torch.tensor([[3.0, 7.0]]), torch.tensor([[1.0, 10.0]]))
-    assert distance.item() == pytest.approx(3.0 / math.sqrt(2))

@@ -21,8 +21,7 @@ from shapewright.geometry.voxels import box_around, carve_box, resize_mask, silh
 
 MOST_VIEWS = 60
 MOST_PIXELS_ACROSS = 800
-FEWEST_MATCHES = 20
-IOU_WARNING, IOU_ERROR = 0.9, 0.7
+IOU_WARNING, IOU_ERROR, IOU_BAD_VIEW = 0.9, 0.8, 0.7
 EPIPOLAR_WARNING_PX, EPIPOLAR_ERROR_PX = 1.0, 5.0
 
 
@@ -39,8 +38,8 @@ class ViewRow:
         mask_share: Share of the picture that the mask covers; None without masks.
         outside_share: Share of the mask that the unit sphere does not cover.
         hull_iou: Intersection over union of mask and carved hull.
-        num_matches: Feature matches with neighbouring views.
-        epipolar_px: Median Sampson error of the matches, in pictures 400 pixels wide; None with few matches.
+        epipolar_px: Sampson error of feature matches with neighbouring views, in pictures 400 pixels wide;
+            None where too few match.
     """
 
     name: str
@@ -51,7 +50,6 @@ class ViewRow:
     mask_share: float | None = None
     outside_share: float | None = None
     hull_iou: float | None = None
-    num_matches: int = 0
     epipolar_px: float | None = None
 
 
@@ -142,7 +140,7 @@ def check_scene(
     errors_px = _matching_errors(looks)
     report.rows = _rows(scene, looks, outside, agreement, errors_px)
     _check_sphere(report)
-    _check_matches(report)
+    _check_matches(report, len(looks.features))
     return report
 
 
@@ -285,7 +283,7 @@ def _check_hull(scene: Scene, looks: Looks, report: SceneReport) -> list[float]:
     elif median < IOU_WARNING:
         report.warnings.append(f"hull and masks agree with a median IoU of {median:.2f} (good scenes: above 0.9)")
     else:
-        bad = torch.tensor(agreement) < IOU_ERROR
+        bad = torch.tensor(agreement) < IOU_BAD_VIEW
         _add(report.warnings, "mask and hull disagree (IoU below 0.7)", bad, [view.name for view in scene.views])
     return agreement
 
@@ -303,11 +301,18 @@ def _carve(cameras: Cameras, masks: list[Bool[Tensor, "_ _"]], needed: float) ->
     return Hull(hull, lower, upper)
 
 
-def _matching_errors(looks: Looks) -> dict[int, Float[np.ndarray, " matches"]]:
-    """Return the Sampson errors of the matches of each view that was looked at closely."""
+def _matching_errors(looks: Looks) -> dict[int, float]:
+    """Return the epipolar error of each view with enough matches.
+
+    It is the lower median over the neighbours: a wrong camera beside a right one does not spoil both.
+    """
     views = list(looks.features)
     errors = epipolar_errors(looks.cameras[views], list(looks.features.values()))
-    return dict(zip(views, errors, strict=True))
+    return {
+        view: float(np.quantile(medians, 0.5, method="lower"))
+        for view, medians in zip(views, errors, strict=True)
+        if len(medians)
+    }
 
 
 def _rows(
@@ -315,12 +320,11 @@ def _rows(
     looks: Looks,
     outside: list[float],
     agreement: list[float],
-    errors_px: dict[int, Float[np.ndarray, " matches"]],
+    errors_px: dict[int, float],
 ) -> list[ViewRow]:
     """Collect the measurements by view."""
     rows = []
     for view, (width, height) in enumerate(scene.cameras.sizes.tolist()):
-        matches = errors_px.get(view, np.zeros(0))
         rows.append(
             ViewRow(
                 name=scene.views[view].name,
@@ -331,8 +335,7 @@ def _rows(
                 mask_share=float(looks.masks[view].mean()) if looks.masks else None,
                 outside_share=outside[view] if outside else None,
                 hull_iou=agreement[view] if agreement else None,
-                num_matches=len(matches),
-                epipolar_px=float(np.median(matches)) if len(matches) >= FEWEST_MATCHES else None,
+                epipolar_px=errors_px.get(view),
             )
         )
     return rows
@@ -349,7 +352,7 @@ def _check_sphere(report: SceneReport) -> None:
         )
 
 
-def _check_matches(report: SceneReport) -> None:
+def _check_matches(report: SceneReport, num_looked_at: int) -> None:
     """Judge the cameras by the epipolar errors of the views that have enough matches."""
     judged = {row.name: row.epipolar_px for row in report.rows if row.epipolar_px is not None}
     if not judged:
@@ -357,6 +360,11 @@ def _check_matches(report: SceneReport) -> None:
         return
     median = float(np.median(list(judged.values())))
     report.facts.append(f"epipolar error of feature matches: median {median:.2f} px at 400 px width")
+    if len(judged) < 0.7 * num_looked_at:
+        report.warnings.append(
+            f"only {len(judged)} of {num_looked_at} views match their neighbours: the object has little texture, the "
+            "views are far apart, or pictures and cameras are not in the same order"
+        )
     wrong = [name for name, error in judged.items() if error > EPIPOLAR_ERROR_PX]
     doubtful = [name for name, error in judged.items() if EPIPOLAR_WARNING_PX < error <= EPIPOLAR_ERROR_PX]
     if len(wrong) > 0.2 * len(judged):

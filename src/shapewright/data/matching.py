@@ -10,12 +10,13 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 from skimage.feature import SIFT, match_descriptors
 from skimage.transform import resize
+from torch import Tensor
 
 from shapewright.geometry.cameras import Cameras
-from shapewright.geometry.epipolar import fundamental_matrix, sampson_distance
+from shapewright.geometry.epipolar import consistent_matches, fundamental_matrix, sampson_distance
 
 WIDTH = 400
-FEWEST_MATCHES = 8
+FEWEST_MATCHES = 15
 
 
 @dataclass(frozen=True)
@@ -59,26 +60,32 @@ def neighbouring_pairs(cameras: Cameras, neighbours: int = 2) -> list[tuple[int,
     return sorted(pairs)
 
 
-def epipolar_errors(cameras: Cameras, features: list[Features]) -> list[Float[np.ndarray, " matches"]]:
-    """Return, for each view, the Sampson errors of its matches with neighbouring views.
+def epipolar_errors(cameras: Cameras, features: list[Features]) -> list[Float[np.ndarray, " pairs"]]:
+    """Return, for each view, the median Sampson error of its matches with each neighbouring view.
 
     Pixels are those of pictures ``WIDTH`` wide. Matches are mutual nearest
-    neighbours with a distance ratio below 0.8; pairs with fewer than
-    ``FEWEST_MATCHES`` of them say nothing and are left out.
+    neighbours with a distance ratio below 0.8 that agree on some epipolar
+    geometry; a pair in which less than half of them do says nothing about its
+    cameras (repeated patterns, views too different) and is left out.
     """
     sizes = torch.stack([torch.full_like(s, WIDTH) * s / s[0] for s in cameras.sizes.double()])
     small = cameras.resized(sizes.round().long())
-    errors: list[list[np.ndarray]] = [[] for _ in features]
+    generator = torch.Generator().manual_seed(0)
+    errors: list[list[float]] = [[] for _ in features]
     for i, j in neighbouring_pairs(cameras):
-        a, b = features[i], features[j]
-        if min(len(a.pixels), len(b.pixels)) < FEWEST_MATCHES:
+        first, second = match_features(features[i], features[j])
+        agree = consistent_matches(first, second, generator)
+        if int(agree.sum()) < max(FEWEST_MATCHES, 0.5 * len(agree)):
             continue
-        matches = match_descriptors(a.descriptors, b.descriptors, max_ratio=0.8, cross_check=True)
-        if len(matches) < FEWEST_MATCHES:
-            continue
-        F = fundamental_matrix(small, i, j)
-        first, second = torch.from_numpy(a.pixels[matches[:, 0]]), torch.from_numpy(b.pixels[matches[:, 1]])
-        distance = sampson_distance(F, first, second).numpy()
-        errors[i].append(distance)
-        errors[j].append(distance)
-    return [np.concatenate(lists) if lists else np.zeros(0) for lists in errors]
+        distance = sampson_distance(fundamental_matrix(small, i, j), first[agree], second[agree])
+        for view in (i, j):
+            errors[view].append(float(distance.median()))
+    return [np.array(medians) for medians in errors]
+
+
+def match_features(a: Features, b: Features) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
+    """Return the pixels of mutual nearest neighbours that are clearly nearer than the second nearest."""
+    if min(len(a.pixels), len(b.pixels)) < FEWEST_MATCHES:
+        return torch.zeros(0, 2), torch.zeros(0, 2)
+    pairs = match_descriptors(a.descriptors, b.descriptors, max_ratio=0.8, cross_check=True)
+    return torch.from_numpy(a.pixels[pairs[:, 0]]), torch.from_numpy(b.pixels[pairs[:, 1]])

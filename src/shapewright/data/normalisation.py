@@ -137,7 +137,7 @@ def _carving_error(
     if any_left:
         return UserError(
             f"The masks leave an object that reaches the border of the box between the cameras; {sentence}.",
-            "Check that masks are white on the object and black elsewhere (not inverted), and that the views look at it.",
+            "Check that masks are white on the object and black elsewhere (not inverted), and that all views show it.",
         )
     return UserError(
         f"The masks and cameras leave no room for an object: no voxel lies inside 90 % of the masks; {sentence}.",

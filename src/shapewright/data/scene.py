@@ -246,7 +246,7 @@ def _check_object_in_sphere(scene: Scene, masks: list[Bool[np.ndarray, "_ _"]]) 
     """Raise if the stored sphere holds nothing that the masks allow."""
     corner = torch.ones(3, dtype=torch.float64)
     silhouettes = [torch.from_numpy(mask) for mask in masks]
-    hull = carve_box(scene.cameras[scene.train], silhouettes, -corner, corner, 32, agreement=0.5)
+    hull = carve_box(scene.cameras[scene.train], silhouettes, -corner, corner, 32, agreement=0.75)
     if not bool(hull.any()):
         raise UserError(
             f"The sphere that scale_mat describes (radius {scene.scale:.5g} around "

@@ -18,9 +18,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         UserError: if the file is missing, damaged or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array, not an archive")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array, not an archive")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"The file {path} does not exist.", "Check the path.") from None

@@ -16,6 +16,7 @@ from shapewright.io.files import atomic_write
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 ORIENTATION_TAG = 0x0112
+PNG_END = b"IEND"
 
 T = TypeVar("T")
 
@@ -63,12 +64,16 @@ def read_mask(path: Path, upright: bool = True) -> UInt8[np.ndarray, "h w"]:
 def read_image_size(path: Path, upright: bool = True) -> tuple[int, int]:
     """Return width and height from the header of a picture, without decoding it.
 
+    A PNG must have its end as well: that is a quick sign of a file cut short.
+
     Raises:
         UserError: if the file is missing or no picture.
     """
 
     def size(image: Image.Image) -> tuple[int, int]:
         turned = upright and image.getexif().get(ORIENTATION_TAG, 1) >= 5
+        if image.format == "PNG" and not _ends_with(path, PNG_END):
+            raise ValueError("it is cut short")
         return (image.height, image.width) if turned else (image.width, image.height)
 
     return _read(path, size, upright=False)
@@ -117,6 +122,13 @@ def _read(path: Path, take: Callable[[Image.Image], T], upright: bool) -> T:
             f"The picture {path} cannot be read: {problem}.",
             "Copy or export the file again; it is damaged, cut short or not a picture.",
         ) from None
+
+
+def _ends_with(path: Path, mark: bytes) -> bool:
+    """Return whether the last bytes of a file hold a mark."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return mark in file.read()
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
