@@ -16,7 +16,7 @@ class ShardPool:
     """Map a function over parts of a batch with a fixed number of threads.
 
     Inside, torch runs each operation on the calling thread: small operations of several parts side by side use the
-    cores better than one operation on all of them.
+    cores better than one operation on all of them, and the results do not depend on the number of threads.
     """
 
     def __init__(self, threads: int) -> None:
@@ -25,7 +25,7 @@ class ShardPool:
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return the results in the order of the items."""
-        if self._executor is None or len(items) < 2:
+        if self._executor is None:
             return [function(item) for item in items]
         return list(self._executor.map(function, items))
 
