@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# A request that hangs is repeated soon instead of waited for.
+INSTALL := $(BIN)/python -m pip install --quiet --timeout 20 --retries 10 --constraint constraints.txt
 DEMO_OUT ?= runs/demo
 PYTEST_ARGS ?= --numprocesses 2
 
