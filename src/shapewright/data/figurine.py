@@ -41,10 +41,6 @@ LEAF = (0.40, 0.60, 0.36)
 PLUM = (0.46, 0.20, 0.40)
 BROWN = (0.42, 0.27, 0.16)
 
-_DIMPLE_PAINTS = (
-    *(CORAL, TEAL, MUSTARD, PLUM, CORAL, LEAF, NAVY, MUSTARD, TEAL),
-    *(PLUM, MUSTARD, CORAL, BROWN, LEAF, PLUM, TEAL, CORAL, LEAF),
-)
 _WING_ROOTS: tuple[Point, Point] = ((0.13, 0.06, -0.25), (0.13, 0.08, 0.25))
 _WING_TIPS: tuple[tuple[Point, ...], tuple[Point, ...]] = (
     ((-0.42, 0.13, -0.26), (-0.45, 0.02, -0.29), (-0.38, -0.09, -0.29), (-0.26, -0.18, -0.27)),
@@ -339,9 +335,7 @@ def _paint_stand(points: Tensor) -> Tensor:
     top = _mix(top, TEAL, _step(0.030 - (radius - 0.415).abs(), 0.005))
     dimple = ((turns - torch.round(turns)) ** 2 + ((y + 0.755) * 6.5) ** 2).sqrt()
     rim = _mix(NAVY, CREAM, _step(0.45 - dimple, 0.03))
-    # No two stretches of the rim look alike: features of the pictures match only where they should.
-    fills = torch.tensor(_DIMPLE_PAINTS, dtype=points.dtype)[torch.round(turns).long() % len(_DIMPLE_PAINTS)]
-    rim = _mix(rim, fills, _step(0.33 - dimple, 0.03))
+    rim = _mix(rim, CORAL, _step(0.33 - dimple, 0.03))
     wave = 2 * (turns * 2 - torch.round(turns * 2)).abs()
     foot = _mix(MUSTARD, TEAL, _step((y + 0.885) / 0.07 - wave, 0.12))
     checker = torch.sin(angle * 12) * torch.sin(radius * 40)

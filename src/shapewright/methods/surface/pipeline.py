@@ -220,7 +220,7 @@ def reconstruct(config: SurfaceConfig, data: Path, out: Path, start: Start | Non
 def _seconds_after_training(scene: Scene) -> float:
     """Return a guess of the seconds that mesh, evaluation and report take on two cores."""
     pixels = int(scene.cameras.sizes[list(scene.test)].prod(dim=1).sum())
-    return 10.0 + 3.0e-6 * pixels
+    return 5.0 + 2.5e-6 * pixels
 
 
 def demo(out: Path, force: bool = False) -> Path:
