@@ -14,6 +14,7 @@ from shapewright.geometry.cameras import Cameras
 from shapewright.methods.surface.config import SurfaceConfig
 from shapewright.methods.surface.tracing import TracingModel
 from shapewright.methods.surface.volume import VolumeModel
+from shapewright.methods.surface.volume_torch import TorchVolumeModel
 from shapewright.rendering.rendering import Rendering
 
 
@@ -36,7 +37,7 @@ class SurfaceMethod:
         """
         if config.renderer == "tracing":
             return SurfaceMethod(TracingModel(config.tracing, scene, device, seed))
-        return SurfaceMethod(VolumeModel.start(config.volume, scene, seed, torch.get_num_threads()))
+        return SurfaceMethod(_place(VolumeModel.start(config.volume, scene, seed, torch.get_num_threads()), device))
 
     @staticmethod
     def restore(
@@ -50,7 +51,7 @@ class SurfaceMethod:
         volume = VolumeModel.restore(config.volume, tensors, torch.get_num_threads())
         if scene is not None:
             volume.read_pixels(scene)
-        return SurfaceMethod(volume)
+        return SurfaceMethod(_place(volume, device))
 
     def next_batch(self, moment: Moment) -> Any:
         """Return the rays of the next step."""
@@ -92,3 +93,8 @@ class SurfaceMethod:
     def render_view(self, cameras: Cameras, view: int, step: int = 1) -> Rendering:
         """Return what every ``step``-th pixel of one camera sees."""
         return self.model.render_view(cameras, view, step)
+
+
+def _place(model: VolumeModel, device: torch.device) -> VolumeModel:
+    """Return the model on its device: hand-written kernels on the CPU, autograd elsewhere."""
+    return model if device.type == "cpu" else TorchVolumeModel(model, device)
