@@ -107,6 +107,22 @@ def test_heavy_samples_are_numbered_in_order():
     assert slots.tolist() == [0, -1, -1, 1, 2]
 
 
+def test_seeing_is_opacity_weight_and_choice_in_one(generator):
+    sdf, normals = 0.1 * torch.randn(SAMPLES, generator=generator), torch.randn(3, SAMPLES, generator=generator)
+    directions, steps = unit_rows(RAYS, generator), torch.rand(SAMPLES, generator=generator)
+    columns, sharpness, least = arrays(sdf, normals, directions, STARTS, steps), np.float32(20.0), np.float32(1e-3)
+    first, second = ([*torch.empty(5, SAMPLES), torch.empty(RAYS)] for _ in range(2))
+    slots = torch.empty(2, SAMPLES, dtype=torch.int32)
+    alpha, by_sdf, by_slope, weights, before, rest = arrays(*first)
+    compositing.neus_alpha(*columns, sharpness, alpha, by_sdf, by_slope, 0, RAYS)
+    compositing.composite(alpha, STARTS.numpy(), weights, before, rest, 0, RAYS)
+    count = compositing.keep_heavy(weights, least, slots[0].numpy())
+    assert compositing.see(*columns, sharpness, least, *arrays(*second), slots[1].numpy()) == count
+    assert 0 < count < SAMPLES
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert torch.equal(slots[0], slots[1])
+
+
 def kept_slots(generator):
     """Return slots of a random half of the samples, and which those are."""
     kept = torch.rand(SAMPLES, generator=generator) < 0.5

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shapewright.methods.surface.band_cache import BandCache, Box
+from shapewright.data.toy import toy_cameras
+from shapewright.errors import UserError
+from shapewright.methods.surface.band_cache import BandCache, Box, carve
 
 SIZE, SIDE, RADIUS = 24, 1.2, 0.4
 
@@ -32,6 +34,21 @@ def test_the_box_maps_its_corners_to_those_of_the_unit_cube():
     box = Box(torch.tensor([1.0, 2.0, 3.0]), 0.5)
     corners = torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5], [1.25, 2.0, 3.5]])
     assert box.to_unit(corners).tolist() == [[0, 0, 0], [1, 1, 1], [0.5, 0, 1]]
+
+
+def test_carving_finds_a_cube_around_what_all_masks_show_and_refuses_masks_without_anything():
+    cameras = toy_cameras(6, (40, 40))
+    masks = [torch.zeros(40, 40, dtype=torch.bool) for _ in range(6)]
+    for mask in masks:
+        mask[15:25, 15:25] = True
+    box, hull = carve(cameras, masks, 16)
+    assert hull.shape == (16, 16, 16)
+    assert hull[8, 8, 8]
+    assert not hull[0, 0, 0]
+    torch.testing.assert_close(box.lower + box.side / 2, torch.zeros(3), atol=0.1, rtol=0)
+    assert 0.4 < box.side < 1.0
+    with pytest.raises(UserError, match="inside the masks of all views"):
+        carve(cameras, [torch.zeros(40, 40, dtype=torch.bool)] * 6, 16)
 
 
 def test_hull_distance_is_negative_inside_and_right_within_a_cell(generator):

@@ -14,6 +14,7 @@ from shapewright.data.toy import write_toy_scene
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
 from shapewright.kernels import backend
+from shapewright.kernels.backends import find_problem
 from shapewright.methods.surface.config import SurfaceConfig
 from shapewright.methods.surface.method import SurfaceMethod
 from shapewright.methods.surface.volume import VolumeModel
@@ -128,6 +129,21 @@ def test_twenty_steps_with_autograd_have_the_same_losses(young, scene):
     ours, theirs = restored(young, scene), TorchVolumeModel(restored(young, scene), CPU)
     for first, second in zip(train(ours, range(10, 30)), train(theirs, range(10, 30)), strict=True):
         assert first == pytest.approx(second, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["reference", "warp"])
+def test_every_back_end_makes_the_same_step(young, scene, name):
+    problem = find_problem(name, "cpu")
+    if problem is not None:
+        pytest.skip(problem.message)
+    ours, theirs = restored(young, scene), TorchVolumeModel(restored(young, scene), CPU)
+    (first,) = train(ours, [12])
+    with backend(name):
+        (second,) = train(theirs, [12])
+    assert first == pytest.approx(second, rel=1e-4)
+    for parameter in ("table", "sdf", "color"):
+        means = (model.state_dict()[f"mean.{parameter}"] for model in (ours, theirs))
+        assert relative_error(*means) < 1e-3
 
 
 def test_a_run_changes_its_device_and_shows_the_same(young, scene):
