@@ -85,6 +85,11 @@ def test_demo_needs_no_option(calls, capsys):
     assert "runs/demo/meshes/mesh.glb" in capsys.readouterr().out
 
 
+def test_the_hints_of_the_readers_name_an_option_that_training_takes(calls):
+    assert main(["reconstruct", "D", "--out", "O", "--normalise", "masks"]) == 0
+    assert calls["reconstruct"]["config"].data.normalise == "masks"
+
+
 def test_resume_needs_the_run_alone(calls):
     assert main(["resume", "R"]) == 0
     assert calls["resume"]["run_path"] == Path("R")

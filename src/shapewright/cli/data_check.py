@@ -20,7 +20,7 @@ def run(words: list[str]) -> None:
 def check(
     scene: SceneFolder,
     cameras: str | None = None,
-    normalise: Literal["auto", "file", "masks"] = "auto",
+    normalise: Literal["auto", "file", "masks", "points", "lookat", "camera"] = "auto",
     sheet: Path = Path("contact_sheet.png"),
 ) -> None:
     """Check pictures, masks and cameras before training, and draw them with the hull carved from the masks.
@@ -28,7 +28,8 @@ def check(
     Args:
         scene: Folder of the scene.
         cameras: Name of the cameras file inside the scene; none: the format's usual one.
-        normalise: Take scale and centre from the file, from the masks, or from whichever is there.
+        normalise: Take scale and centre from the file, the masks, the cloud of points, the point the cameras look at,
+            or their mean; auto: the first of these that the scene has.
         sheet: Picture to write.
     """
     start_log()

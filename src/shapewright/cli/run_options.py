@@ -83,6 +83,8 @@ def parse_run(cls: type[Options], program: str, words: Sequence[str]) -> Options
     if preset not in PRESETS:
         raise UserError(f"There is no preset {preset!r}.", suggestion(preset, PRESETS))
     default = cls(data=tyro.MISSING, out=tyro.MISSING, preset=preset, config=PRESETS[preset])
+    # The hints of the readers name the option as `data check` has it.
+    words = ["--data.normalise" if word == "--normalise" else word for word in words]
     words = [word.capitalize() if word in ("true", "false") else word for word in words]
     options = tyro.cli(cls, prog=program, args=words, default=default, config=(tyro.conf.AvoidSubcommands,))
     return dataclasses.replace(options, config=_with_length(options))

@@ -41,7 +41,7 @@ def carve(cameras: Cameras, masks: list[Tensor], resolution: int) -> tuple[Box, 
     if not hull.any():
         raise UserError(
             "No part of the unit sphere lies inside the masks of all views: masks, cameras or normalisation disagree.",
-            "Run `shapewright data check` on the scene, or normalise again with `--data.normalise masks`.",
+            "Run `shapewright data check` on the scene, or normalise again with `--normalise masks`.",
         )
     index = hull.nonzero().float()
     low, high = index.amin(0) / 48 - 1, (index.amax(0) + 1) / 48 - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shapewright.data.scene import Normalise
 from shapewright.engine.schedule import TrainConfig
 from shapewright.methods.surface.tracing_config import TracingModelConfig
 from shapewright.methods.surface.volume_config import VolumeConfig
@@ -34,12 +35,13 @@ class DataConfig:
     Attributes:
         holdout_every: Every so many pictures one is kept for evaluation; 0: none. Formats with their own split keep it.
         cameras_file: Name of the cameras file inside the scene; none: the format's usual one.
-        normalise: Take scale and centre from the file, from the masks, or from whichever is there.
+        normalise: Take scale and centre from the file, the masks, the cloud of points, the point all cameras look at,
+            or their mean; ``auto``: the first of these that the scene has. ``--normalise`` is short for it.
     """
 
     holdout_every: int = 8
     cameras_file: str | None = None
-    normalise: Literal["auto", "file", "masks"] = "auto"
+    normalise: Normalise = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
