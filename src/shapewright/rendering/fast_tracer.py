@@ -28,9 +28,10 @@ def trace_fast(field: CountedField, rays: Rays, config: TracingConfig, cache: Fi
     """Return where rays meet the surface, marching from their near ends.
 
     Rays skip what the cache knows to be empty, step by the signed distance
-    (at least ``min_step``), and leave the list when they arrive. A step from
-    outside to inside brackets the surface. A ray that an outdated cache let
-    land inside is marched again without it.
+    (at least ``min_step``, and up to ``bold_step`` further where the last
+    two values foretell the surface), and leave the list when they arrive. A
+    step from outside to inside brackets the surface. A ray that an outdated
+    cache let land inside is marched again without it.
     """
     distances = rays.near.clone()
     hit = torch.zeros_like(rays.is_searched)
@@ -118,12 +119,12 @@ def _round(
     is_less = is_open & (f < state.least_f)
     status = torch.where(f > config.threshold, OPEN, ARRIVED)
     status = torch.where(f < 0, torch.where(state.outer_f > 0, CROSSED, LOST), status)
-    next_t = state.t + f.clamp(min=config.min_step)
-    outer_t, outer_f = state.t, f
+    safe_t, outer_t, outer_f = state.t + f.clamp(min=config.min_step), state.t, f
     if path is not None:
-        next_t, moved = path.skip(state.rows, next_t)
+        safe_t, moved = path.skip(state.rows, safe_t)
         # A jump leaves no outer end: the first crossing would not be sure to lie in the bracket.
         outer_f = torch.where(moved, torch.nan, f)
+    next_t = torch.where(outer_f.isnan(), safe_t, torch.fmax(safe_t, _bold_t(state, f, config)))
     status = torch.where((status == OPEN) & (next_t >= rays.far), MISSED, status)
     status = torch.where(is_open, status, state.status)
     goes_on = status == OPEN
@@ -137,6 +138,16 @@ def _round(
         torch.where(is_less, state.t, state.least_t),
         torch.where(is_less, f, state.least_f),
     )
+
+
+def _bold_t(state: _Marching, f: Float[Tensor, " n"], config: TracingConfig) -> Float[Tensor, " n"]:
+    """Return where the line through the last two values falls a little below 0.
+
+    Where the last value is missing or the values do not fall it is NaN or behind the point.
+    """
+    slope = (state.outer_f - f) / (state.t - state.outer_t)
+    to_root = f / slope + 0.5 * config.min_step
+    return state.t + torch.minimum(to_root, f.clamp(min=config.min_step) + config.bold_step)
 
 
 def _joined(parts: list[Brackets]) -> Brackets:

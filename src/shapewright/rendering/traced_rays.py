@@ -30,6 +30,7 @@ class TracingConfig:
         num_samples: Exact: samples where the march did not end, and for the closest approach.
         secant_rounds: Exact: rounds of the root search.
         min_step: Fast: shortest step of the march, in normalised units.
+        bold_step: Fast: most that a step towards a foreseen surface exceeds the signed distance.
         fast_secant_rounds: Fast: rounds of the root search.
         cache_resolution: Fast: cells per axis of the cached field, 16 times a power of two.
         cache_every: Fast: training steps between refreshes of the cache.
@@ -45,6 +46,7 @@ class TracingConfig:
     num_samples: int = 100
     secant_rounds: int = 8
     min_step: float = 2e-3
+    bold_step: float = 0.01
     fast_secant_rounds: int = 4
     cache_resolution: int = 64
     cache_every: int = 16
