@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 from tests import shapes
@@ -25,3 +26,14 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}: set SHAPEWRIGHT_TEST_DATA to its folder")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def processor_mode():
+    """Give every test numbers with denormals and the threads it started with: commands change both in the process."""
+    threads = torch.get_num_threads()
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
