@@ -37,7 +37,7 @@ _PRIME_Z = np.uint32(805459861)
 # Step 1: rows and places.
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _rows_dense(x, rows, b, first, count, scale, offset, start, resolution):
     # min after the cast is also the guard against NaN, whose integer is arbitrary.
     last = np.uint32(resolution - np.uint32(2))
@@ -62,7 +62,7 @@ def _rows_dense(x, rows, b, first, count, scale, offset, start, resolution):
         rows[_P7 + k] = np.uint32(row + np.uint32(np.uint32(layer + resolution) + _ONE))
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _rows_hashed(x, rows, b, first, count, scale, offset, start, mask):
     for k in range(count):
         n = _U3 * (first + k)
@@ -83,7 +83,7 @@ def _rows_hashed(x, rows, b, first, count, scale, offset, start, mask):
         rows[_P7 + k] = np.uint32(start + np.uint32((x1 ^ y1 ^ z1) & mask))
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _cells(x, rows, bac, first, count, scale, offset, level, smooth):
     """Fill the rows and, in the three parts of ``bac``, the upper weights and their derivatives by position."""
     b, a, c = bac[0], bac[1], bac[2]
@@ -104,7 +104,7 @@ def _cells(x, rows, bac, first, count, scale, offset, level, smooth):
 # Step 2: weights of the corners, and sums over corners of one number at each.
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _weights(b, w, count):
     one = b.dtype.type(1)
     for k in range(count):
@@ -116,7 +116,7 @@ def _weights(b, w, count):
         w[_P6 + k], w[_P7 + k] = x0 * (y1 * z1), x1 * (y1 * z1)
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _weights_along(b, a, v, w, first, count):
     one = b.dtype.type(1)
     for k in range(count):
@@ -133,7 +133,7 @@ def _weights_along(b, a, v, w, first, count):
         w[_P6 + k], w[_P7 + k] = x0 * s11 - yz[3], x1 * s11 + yz[3]
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _slope(q, b, a, out, first, count):
     for k in range(count):
         y, z = b[_P1 + k], b[_P2 + k]
@@ -148,7 +148,7 @@ def _slope(q, b, a, out, first, count):
         out[n + _U2] += a[_P2 + k] * (m01 + y * (m11 - m01) - (m00 + y * (m10 - m00)))
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _slope_along(q, b, a, c, v, out, first, count):
     for k in range(count):
         y, z = b[_P1 + k], b[_P2 + k]
@@ -223,7 +223,7 @@ def _add_row(_typing: Any, out: Any, row: Any, weight: Any, g0: Any, g1: Any) ->
     return types.void(out, row, weight, g0, g1), generate
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _read(table, rows, w, y, features, column, first, count):
     if features == _U2:
         for k in range(count):
@@ -238,7 +238,7 @@ def _read(table, rows, w, y, features, column, first, count):
             y[(first + k) * column[1] + column[0] + f] = s
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _dot(table, rows, g, q, features, column, first, count):
     if features == _U2:
         for k in range(count):
@@ -257,7 +257,7 @@ def _dot(table, rows, g, q, features, column, first, count):
             q[corner * _BLOCK + k] = s
 
 
-@njit(**_OPTIONS)
+@njit(inline="always")
 def _add(out, rows, w, g, features, column, first, count, low, span):
     # Only rows low .. low + span belong to this task; the difference wraps around for rows below.
     if features == _U2:
@@ -278,7 +278,7 @@ def _add(out, rows, w, g, features, column, first, count, low, span):
 
 
 # The kernel: all points of a range, one level after the other, so that a level's rows stay in cache. One function does
-# the three jobs, because every caller of the steps above compiles them anew.
+# the three jobs, because the steps are compiled anew for every function that calls them.
 
 _FORWARD, _PULL, _SCATTER = (np.uint64(k) for k in range(3))
 
