@@ -8,8 +8,8 @@ same tables and the same results.
 
 from __future__ import annotations
 
+from timing import Row, measure, parse_arguments, report  # isort: skip - before torch is loaded
 import torch
-from timing import Row, measure, parse_arguments, report
 from torch import Tensor
 
 from shapewright import kernels
