@@ -1,16 +1,107 @@
-"""Distances from points to the surface of a mesh."""
+"""Distances from points to the surface of a mesh, with and without a sign."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from shapewright.checks import check_finite, check_shape
 from shapewright.geometry.mesh import Mesh
+from shapewright.geometry.mesh_repair import RepairedMesh, repair_mesh
+from shapewright.geometry.ray_casting import RayCaster, fibonacci_directions
 
 POINTS_PER_CALL = 100_000
+ESCAPE_RAYS = 32
+CONTESTED_MARGIN = 0.3
+# A ray that passed a triangle goes on this far behind it.
+STEP_BEHIND = 1e-5
+
+SignMode = Literal["auto", "winding", "parity", "pseudonormal", "escape", "scan", "unsigned"]
+Inside = Callable[[Float[Tensor, "points 3"]], Bool[Tensor, " points"]]
+
+
+@dataclass(frozen=True)
+class SignedValues:
+    """Hold distances and what their signs were taken from.
+
+    Args:
+        sdf: Signed distances, negative inside.
+        winding: Winding numbers; None if the sign comes from something else.
+    """
+
+    sdf: Float[Tensor, " points"]
+    winding: Float[Tensor, " points"] | None = None
+
+    @property
+    def contested(self) -> Bool[Tensor, " points"]:
+        """Tell where the winding number is within 0.3 of the limit of 0.5, so that the sign is doubtful."""
+        if self.winding is None:
+            return torch.zeros(len(self.sdf), dtype=torch.bool, device=self.sdf.device)
+        return (self.winding - 0.5).abs() < CONTESTED_MARGIN
+
+
+class SignedDistance:
+    """Answer signed distances to one mesh; its search trees are built once.
+
+    Args:
+        mesh: What to measure from; only a repaired mesh can have the sign ``auto``.
+        sign: Where the sign comes from. ``auto``: the winding number of the repaired mesh. ``winding``: that of the
+            mesh as it is. ``parity``: rays cross the surface an odd number of times, by the majority of three.
+            ``pseudonormal``: the angle-weighted normal at the nearest point (Baerentzen and Aanaes, 2005).
+            ``escape``: none of 32 rays leaves. ``unsigned``: no sign.
+
+    Raises:
+        ValueError: if the mesh has no triangle, or the mode is none of these.
+    """
+
+    def __init__(self, mesh: Mesh | RepairedMesh, sign: SignMode = "auto") -> None:
+        plain = mesh.mesh if isinstance(mesh, RepairedMesh) else mesh
+        self._distance = _DistanceTree(plain)
+        self._winding: _WindingTree | None = None
+        self._inside: Inside | None = None
+        if sign == "auto" and isinstance(mesh, RepairedMesh):
+            self._winding = _WindingTree(plain, mesh.winding_faces)
+        elif sign == "winding":
+            self._winding = _WindingTree(plain, plain.faces)
+        elif sign in ("parity", "escape", "pseudonormal"):
+            self._inside = _inside_test(plain, sign)
+        elif sign != "unsigned":
+            raise ValueError(f"The sign {sign!r} cannot be taken from a {type(mesh).__name__}.")
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> SignedValues:
+        """Return distances and signs.
+
+        Raises:
+            ValueError: if a point is not finite.
+        """
+        distance = self._distance(points)
+        if self._winding is not None:
+            winding = self._winding(points)
+            return SignedValues(torch.where(winding > 0.5, -distance, distance), winding)
+        if self._inside is not None:
+            return SignedValues(torch.where(self._inside(points), -distance, distance))
+        return SignedValues(distance)
+
+
+def signed_distance(
+    points: Float[Tensor, "points 3"], mesh: Mesh | RepairedMesh, sign: SignMode = "auto"
+) -> Float[Tensor, " points"]:
+    """Return the distance from each point to the nearest triangle, negative inside.
+
+    A plain mesh is repaired first if the sign is ``auto``; it must then fill about the unit sphere.
+
+    Raises:
+        ValueError: if the mesh has no triangle, or a point is not finite.
+    """
+    if sign == "auto" and isinstance(mesh, Mesh):
+        mesh = repair_mesh(mesh)
+    return SignedDistance(mesh, sign)(points).sdf
 
 
 def unsigned_distance(points: Float[Tensor, "points 3"], mesh: Mesh) -> Float[Tensor, " points"]:
@@ -21,17 +112,132 @@ def unsigned_distance(points: Float[Tensor, "points 3"], mesh: Mesh) -> Float[Te
     Raises:
         ValueError: if the mesh has no triangle, or a point is not finite.
     """
-    import igl
+    return _DistanceTree(mesh)(points)
 
+
+def winding_number(points: Float[Tensor, "points 3"], mesh: Mesh) -> Float[Tensor, " points"]:
+    """Return how often the surface winds around each point: 1 inside a closed mesh, 0 outside.
+
+    Far triangles are summed up by their moments (Barill et al., Fast winding numbers for soups and clouds, 2018);
+    the error is about 1e-2 next to the surface of a soup and far smaller elsewhere. A mesh without triangles has 0.
+
+    Raises:
+        ValueError: if a point is not finite.
+    """
+    return _WindingTree(mesh, mesh.faces)(points)
+
+
+def _inside_test(mesh: Mesh, sign: SignMode) -> Inside:
+    """Return the function that tells which points are inside."""
+    if sign == "parity":
+        return _Parity(mesh)
+    return _Escape(mesh) if sign == "escape" else _Pseudonormal(mesh)
+
+
+class _DistanceTree:
+    """Answer exact distances to the triangles of a mesh."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        import igl
+
+        if not mesh.num_faces:
+            raise ValueError("The distance to a mesh without triangles is not defined.")
+        self._vertices, self._faces = _doubles(mesh.vertices), _faces(mesh.faces)
+        self._tree = igl.AABB()
+        self._tree.init(self._vertices, self._faces)
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        squared = _in_parts(points, lambda part: self._tree.squared_distance(self._vertices, self._faces, part)[0])
+        if not np.isfinite(squared).all():
+            raise ValueError(f"{(~np.isfinite(squared)).sum()} distances to the mesh are not finite.")
+        return torch.from_numpy(np.sqrt(squared, out=squared)).to(points)
+
+
+class _WindingTree:
+    """Answer winding numbers of some triangles."""
+
+    def __init__(self, mesh: Mesh, faces: Int64[Tensor, "faces 3"]) -> None:
+        import igl
+
+        self._tree: Any = None
+        if len(faces):
+            self._tree = igl.FastWindingNumberBVH()
+            self._tree.init(_doubles(mesh.vertices), _faces(faces))
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        answer = (lambda part: np.zeros(len(part))) if self._tree is None else self._tree.winding_number
+        return torch.from_numpy(_in_parts(points, answer)).to(points)
+
+
+class _Parity:
+    """Tell which points are inside by counting along three rays."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._caster = RayCaster(mesh)
+        self._directions = fibonacci_directions(7)[1::2]
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
+        votes = sum(self._is_odd(points, direction.to(points)).long() for direction in self._directions)
+        return torch.as_tensor(votes) * 2 > len(self._directions)
+
+    def _is_odd(self, points: Float[Tensor, "points 3"], direction: Float[Tensor, " 3"]) -> Bool[Tensor, " points"]:
+        odd = torch.zeros(len(points), dtype=torch.bool)
+        origins, index = points, torch.arange(len(points))
+        while len(index):
+            face, distance = self._caster.first_hit(origins, direction.expand_as(origins))
+            hit = face >= 0
+            index = index[hit]
+            odd[index] = ~odd[index]
+            origins = origins[hit] + (distance[hit] + STEP_BEHIND)[:, None] * direction
+        return odd
+
+
+class _Escape:
+    """Tell which points are inside: those that no ray leaves."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._caster = RayCaster(mesh)
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
+        index = torch.arange(len(points))
+        for direction in fibonacci_directions(ESCAPE_RAYS).to(points):
+            index = index[self._caster.any_hit(points[index], direction.expand(len(index), 3))]
+        inside = torch.zeros(len(points), dtype=torch.bool)
+        inside[index] = True
+        return inside
+
+
+class _Pseudonormal:
+    """Tell which points are behind the surface at their nearest point."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._vertices, self._faces = _doubles(mesh.vertices), _faces(mesh.faces)
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
+        import igl
+
+        kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
+
+        def signed(part: np.ndarray) -> np.ndarray:
+            return igl.signed_distance(part, self._vertices, self._faces, kind)[0]
+
+        return torch.from_numpy(_in_parts(points, signed) < 0)
+
+
+def _in_parts(points: Float[Tensor, "points 3"], answer: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the answers to all points, asked in parts so that the memory stays bounded."""
     check_shape("points", points, (None, 3))
     check_finite("points", points)
-    if not mesh.num_faces:
-        raise ValueError("The distance to a mesh without triangles is not defined.")
-    vertices = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy(), dtype=np.float64)
-    faces = np.ascontiguousarray(mesh.faces.cpu().numpy())
-    queries = np.ascontiguousarray(points.detach().cpu().numpy(), dtype=np.float64)
-    squared = [
-        igl.point_mesh_squared_distance(queries[start : start + POINTS_PER_CALL], vertices, faces)[0]
-        for start in range(0, len(queries), POINTS_PER_CALL)
-    ]
-    return torch.from_numpy(np.sqrt(np.concatenate([np.empty(0), *squared]))).to(points)
+    result = np.empty(len(points))
+    for start in range(0, len(points), POINTS_PER_CALL):
+        part = slice(start, start + POINTS_PER_CALL)
+        result[part] = answer(_doubles(points[part]))
+    return result
+
+
+def _doubles(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float64)
+
+
+def _faces(faces: Int64[Tensor, "faces 3"]) -> np.ndarray:
+    return np.ascontiguousarray(faces.cpu().numpy())
