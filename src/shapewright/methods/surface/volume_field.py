@@ -21,8 +21,8 @@ from shapewright.kernels.cpu import compositing
 from shapewright.kernels.cpu.marching import march_band, place_samples
 from shapewright.kernels.levels import hash_levels
 from shapewright.kernels.reference.marching_band import Band
+from shapewright.kernels.shards import ShardPool
 from shapewright.methods.surface.band_cache import BandCache
-from shapewright.methods.surface.shards import ShardPool
 from shapewright.methods.surface.volume_config import VolumeConfig
 from shapewright.rendering.rendering import Rendering
 
