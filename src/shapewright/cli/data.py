@@ -1,20 +1,28 @@
-"""``shapewright data check SCENE``: look at a scene before training."""
+"""``shapewright data ACTION``: check data before training, and sample signed distances."""
 
 from __future__ import annotations
 
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 
-ACTIONS = ("check",)
+ACTIONS = {
+    "check": "check SCENE|SAMPLES        look at a scene, or at samples of signed distances, before training",
+    "sample-sdf": "sample-sdf MESHES --out D  sample signed distances of a folder of meshes",
+}
 
 
 def run(words: list[str]) -> None:
     """Run the verb."""
     if not words or words[0] in ("-h", "--help"):
-        print("usage: shapewright data check SCENE [OPTIONS]     (shapewright data check --help: its options)")
-    elif words[0] in ACTIONS:
+        print("usage: shapewright data ACTION [OPTIONS]     (shapewright data ACTION --help: its options)\n")
+        print("\n".join(f"  {line}" for line in ACTIONS.values()))
+    elif words[0] == "check":
         from shapewright.cli import data_check
 
         data_check.run(words[1:])
+    elif words[0] == "sample-sdf":
+        from shapewright.cli import data_sample_sdf
+
+        data_sample_sdf.run(words[1:])
     else:
         raise UserError(f"Unknown command 'data {words[0]}'.", suggestion(words[0], ACTIONS))
