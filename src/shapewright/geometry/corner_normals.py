@@ -39,7 +39,7 @@ def corner_normals(mesh: Mesh, crease_deg: float = 40.0) -> Float[Tensor, "faces
     count = int(groups.max(initial=-1)) + 1
     per_corner = np.repeat(crosses, 3, axis=0)
     sums = np.stack([np.bincount(groups, per_corner[:, axis], minlength=count) for axis in range(3)], axis=-1)
-    normals = torch.from_numpy(sums[groups].reshape(-1, 3, 3))
+    normals = torch.from_numpy(sums[groups].reshape(-1, 3, 3).astype(np.float64))
     return torch.nn.functional.normalize(normals, dim=-1, eps=1e-300).to(mesh.vertices)
 
 

@@ -9,14 +9,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from shapewright.checks import check_range, check_shape
 from shapewright.geometry.corner_normals import corner_normals
 from shapewright.geometry.mesh import Mesh
+from shapewright.geometry.ray_casting import RayCaster
 from shapewright.rendering.picture_camera import MeshView, PictureCamera
+from shapewright.rendering.sky_visibility import sky_visibility
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Color = tuple[float, float, float]
@@ -29,9 +31,10 @@ RAYS_PER_CALL = 2**19
 
 # Lights in the camera's frame: right, up, towards the viewer. The key light comes from the upper left.
 KEY_LIGHT = (-0.45, 0.75, 0.55)
-SKY, GROUND, KEY, HEADLIGHT, GLOSS = 0.34, 0.16, 0.62, 0.22, 0.06
+SKY, GROUND, KEY, HEADLIGHT, GLOSS = 0.42, 0.14, 0.85, 0.1, 0.07
+KEY_SHADOW = 0.7
 GLOSS_EXPONENT = 40
-KEY_WRAP = 0.25
+KEY_WRAP = 0.15
 BACK_FACE = 0.3
 
 # How far behind a surface a point may lie and still be drawn, in radii of the picture.
@@ -49,15 +52,18 @@ class MeshStyle:
     Args:
         crease_deg: Edges sharper than this stay sharp, others are shaded round; 0 shows the flat triangles.
         supersampling: Rays along each side of a pixel.
+        sky_rays: Rays from every sample towards the sky, for soft shadows in folds and under parts; 0 leaves them out.
         margin: Share of the picture's half width that stays empty around the fitted sphere.
     """
 
     crease_deg: float = 40.0
     supersampling: int = 2
+    sky_rays: int = 4
     margin: float = 0.03
 
     def __post_init__(self) -> None:
         check_range("supersampling", self.supersampling, 1, 8)
+        check_range("sky_rays", self.sky_rays, 0, 256)
         check_range("margin", self.margin, 0.0, 0.9)
 
 
@@ -103,13 +109,11 @@ def draw_mesh(
         ValueError: if there is nothing that fixes the picture's scale, or vertex colours are asked for and missing.
     """
     view, style = view or MeshView(), style or MeshStyle()
-    if color == "vertices" and mesh.vertex_colors is None:
-        raise ValueError("The mesh has no vertex colours to draw.")
     camera = PictureCamera.of(_framed(view, mesh, points), style.supersampling, style.margin)
     image = np.full((camera.side, camera.side, 3), BACKGROUND, dtype=np.float32)
     depth = np.full((camera.side, camera.side), np.inf, dtype=np.float32)
     if mesh.num_faces:
-        _paint_mesh(image, depth, camera, _Surface.of(mesh, camera, color, style.crease_deg))
+        _paint_mesh(image, depth, camera, _Surface.of(mesh, camera, color, style.crease_deg), style)
     if points is not None and len(points.positions):
         _paint_points(image, depth, camera, points)
     step = style.supersampling
@@ -232,7 +236,8 @@ class _Surface:
     ) -> _Surface:
         """Return a mesh as a camera sees it."""
         if color == "vertices":
-            assert mesh.vertex_colors is not None
+            if mesh.vertex_colors is None:
+                raise ValueError("The mesh has no vertex colours to draw.")
             srgb = mesh.vertex_colors.detach().float().cpu().numpy()
         else:
             srgb = np.array(color or CLAY, dtype=np.float32)
@@ -241,23 +246,69 @@ class _Surface:
         return cls(placed, mesh.faces.cpu().numpy(), normals, srgb.clip(0, 1) ** np.float32(DISPLAY_GAMMA))
 
 
+@dataclass(frozen=True)
+class _Hits:
+    """Hold where rays met a surface: one row a sample of the picture."""
+
+    pixels: Int64[np.ndarray, "n 2"]  # row and column
+    faces: Int64[np.ndarray, " n"]
+    depths: Float32[np.ndarray, " n"]
+    directions: Float32[np.ndarray, "n 3"]
+    positions: Float32[np.ndarray, "n 3"]
+
+    @classmethod
+    def of(cls, camera: PictureCamera, surface: _Surface, caster: RayCaster) -> _Hits:
+        """Return what the rays of a camera hit."""
+        parts: list[tuple[np.ndarray, ...]] = []
+        for rows, columns in _covered_pixels(camera, surface.vertices):
+            origins, directions = camera.rays(rows, columns)
+            found, distances = caster.first_hit(torch.from_numpy(origins), torch.from_numpy(directions))
+            hit = np.flatnonzero(found.numpy() >= 0)
+            depths, ahead = distances.numpy()[hit], directions[hit]
+            positions = origins[hit] + depths[:, None] * ahead
+            parts.append((np.stack([rows[hit], columns[hit]], axis=-1), found.numpy()[hit], depths, ahead, positions))
+        if not parts:
+            none = np.zeros((0, 3), dtype=np.float32)
+            parts = [(none[:, :2].astype(int), none[:, 0].astype(int), none[:, 0], none, none)]
+        return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
 def _paint_mesh(
-    image: Float32[np.ndarray, "h w 3"], depth: Float32[np.ndarray, "h w"], camera: PictureCamera, surface: _Surface
+    image: Float32[np.ndarray, "h w 3"],
+    depth: Float32[np.ndarray, "h w"],
+    camera: PictureCamera,
+    surface: _Surface,
+    style: MeshStyle,
 ) -> None:
     """Paint what the rays hit, in linear light, and note its depth."""
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
+    caster = RayCaster(Mesh(torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces)))
+    hits = _Hits.of(camera, surface, caster)
+    weights, is_back = _barycentric(surface, hits)
+    normals = _unit(np.einsum("ij,ijk->ik", weights, surface.normals[hits.faces]))
+    normals = np.where(is_back[:, None], -normals, normals)
+    visible = np.ones(len(normals), dtype=np.float32)
+    if style.sky_rays:
+        visible = sky_visibility(caster, hits.positions, normals, hits.pixels, style.sky_rays)
+    if surface.colors.ndim == 2:
+        albedo = np.einsum("ij,ijk->ik", weights, surface.colors[surface.faces[hits.faces]])
+    else:
+        albedo = np.broadcast_to(surface.colors, normals.shape)
+    light = _shaded(albedo, normals, -_unit(hits.directions), visible)
+    rows, columns = hits.pixels.T
+    depth[rows, columns] = hits.depths
+    image[rows, columns] = np.where(is_back[:, None], BACK_FACE * light, light)
 
-    scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(surface.vertices), surface.faces.astype(np.int32))
-    for rows, columns in _covered_pixels(camera, surface.vertices):
-        origins, directions = camera.rays(rows, columns)
-        found = scene.run(origins, directions, output=1)
-        hit = found["primID"] >= 0
-        face, u, v = (found[name][hit] for name in ("primID", "u", "v"))
-        weights = np.stack([1 - u - v, u, v], axis=-1)
-        depth[rows[hit], columns[hit]] = found["tfar"][hit]
-        image[rows[hit], columns[hit]] = _shaded(surface, face, weights, directions[hit])
+
+def _barycentric(surface: _Surface, hits: _Hits) -> tuple[Float32[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
+    """Return the weights of the corners at every hit, and whether the triangle is seen from behind."""
+    a, b, c = surface.vertices[surface.faces[hits.faces]].transpose(1, 0, 2)
+    cross = np.cross(b - a, c - a)
+    square = np.maximum(np.einsum("ij,ij->i", cross, cross), np.float32(1e-30))
+    inside = hits.positions - a
+    to_b = np.einsum("ij,ij->i", np.cross(inside, c - a), cross) / square
+    to_c = np.einsum("ij,ij->i", np.cross(b - a, inside), cross) / square
+    weights = np.stack([1 - to_b - to_c, to_b, to_c], axis=-1).clip(0, 1)
+    return weights, np.einsum("ij,ij->i", cross, hits.directions) > 0
 
 
 def _covered_pixels(
@@ -279,29 +330,21 @@ def _covered_pixels(
 
 
 def _shaded(
-    surface: _Surface,
-    face: Int64[np.ndarray, " hits"],
-    weights: Float32[np.ndarray, "hits 3"],
-    directions: Float32[np.ndarray, "hits 3"],
-) -> Float32[np.ndarray, "hits 3"]:
-    """Return the light that comes from hits: hemisphere, wrapped key light, headlight and a little gloss."""
-    corners = surface.vertices[surface.faces[face]]
-    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    is_back = np.einsum("ij,ij->i", flat, directions) > 0
-    normals = _unit(np.einsum("ij,ijk->ik", weights, surface.normals[face]))
-    normals = np.where(is_back[:, None], -normals, normals)
-    to_eye, key = -_unit(directions), _unit(np.array(KEY_LIGHT, dtype=np.float32))
-    sky = GROUND + (SKY - GROUND) * (1 + normals[:, 1]) / 2
-    from_key = ((normals @ key + KEY_WRAP) / (1 + KEY_WRAP)).clip(0, None)
+    albedo: Float32[np.ndarray, "n 3"],
+    normals: Float32[np.ndarray, "n 3"],
+    to_eye: Float32[np.ndarray, "n 3"],
+    visible: Float32[np.ndarray, " n"],
+) -> Float32[np.ndarray, "n 3"]:
+    """Return the light that surfaces send to the eye: sky and ground, a wrapped key light, a headlight, some gloss.
+
+    All but the headlight fade where little of the sky is visible, the sky's light most.
+    """
+    key = _unit(np.array(KEY_LIGHT, dtype=np.float32))
+    sky = (GROUND + (SKY - GROUND) * (1 + normals[:, 1]) / 2) * visible
+    from_key = ((normals @ key + KEY_WRAP) / (1 + KEY_WRAP)).clip(0, None) * (1 - KEY_SHADOW + KEY_SHADOW * visible)
     from_head = np.einsum("ij,ij->i", normals, to_eye).clip(0, None)
-    halfway = np.einsum("ij,ij->i", normals, _unit(to_eye + key)).clip(0, None)
-    diffuse = (sky + KEY * from_key + HEADLIGHT * from_head)[:, None]
-    if surface.colors.ndim == 2:
-        albedo = np.einsum("ij,ijk->ik", weights, surface.colors[surface.faces[face]])
-    else:
-        albedo = surface.colors
-    light = albedo * diffuse + GLOSS * (halfway**GLOSS_EXPONENT)[:, None]
-    return np.where(is_back[:, None], albedo * diffuse * BACK_FACE, light).astype(np.float32)
+    gloss = np.einsum("ij,ij->i", normals, _unit(to_eye + key)).clip(0, None) ** GLOSS_EXPONENT * visible
+    return albedo * (sky + KEY * from_key + HEADLIGHT * from_head)[:, None] + GLOSS * gloss[:, None]
 
 
 def _unit(vectors: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 3"]:
