@@ -88,6 +88,8 @@ class _Meaning:
     text: str
 
 
+ORIGINAL = "_original"
+
 MEANINGS = {
     "psnr_misses_black": _Meaning(
         "PSNR on the object", "dB", "higher", "Colour accuracy inside the object's outline; holes count as black."
@@ -124,6 +126,47 @@ MEANINGS = {
         "Completeness, 95th of 100", "%", "lower", "95 of 100 points are nearer than this."
     ),
     "f_score_1pct": _Meaning("F-score at 1 %", "", "higher", "Share of both surfaces closer than 1 % of the diagonal."),
+    "chamfer_x1000": _Meaning(
+        "Chamfer x 1000", "", "lower", "Sum of the mean squared distances between points of both surfaces, times 1000."
+    ),
+    "chamfer_floor_x1000": _Meaning(
+        "Chamfer floor x 1000", "", "", "What the true surface itself scores with as many points: nothing beats it."
+    ),
+    "f_score_radius_1pct": _Meaning(
+        "F-score at 0.01", "", "higher", "Share of both surfaces closer than 1 % of the unit sphere's radius."
+    ),
+    "f_score_radius_2pct": _Meaning(
+        "F-score at 0.02", "", "higher", "Share of both surfaces closer than 2 % of the unit sphere's radius."
+    ),
+    "normal_consistency": _Meaning(
+        "Normal consistency", "", "higher", "Mean |cosine| between the surfaces' directions; 1 is identical."
+    ),
+    "volume_iou": _Meaning(
+        "Volume overlap", "", "higher", "Intersection over union of what both shapes enclose; 1 is identical."
+    ),
+    "mesh_accuracy_p90": _Meaning(
+        "Mesh accuracy", "", "lower", "Nine tenths of the result lie nearer to the true surface than this."
+    ),
+    "completion_share_01": _Meaning(
+        "Completion", "", "higher", "Share of the true surface that the result comes closer to than 0.01."
+    ),
+    "accuracy_mean": _Meaning("Accuracy", "", "lower", "Mean distance from the result to the true surface."),
+    "completeness_mean": _Meaning("Completeness", "", "lower", "Mean distance from the true surface to the result."),
+    "accuracy_p90": _Meaning(
+        "Accuracy, 90th of 100", "", "lower", "90 of 100 points of the result are nearer to the true surface."
+    ),
+    "completeness_p90": _Meaning(
+        "Completeness, 90th of 100", "", "lower", "90 of 100 points of the true surface are nearer to the result."
+    ),
+    "accuracy_mean_square": _Meaning(
+        "Accuracy, squared", "", "lower", "Mean squared distance from the result to the true surface."
+    ),
+    "completeness_mean_square": _Meaning(
+        "Completeness, squared", "", "lower", "Mean squared distance from the true surface to the result."
+    ),
+    "emd_x1000": _Meaning(
+        "Earth mover's x 1000", "", "lower", "Mean way of moving points of one surface onto the other, times 1000."
+    ),
     "depth_error_median": _Meaning(
         "Depth error", "", "lower", "Median error of the rendered depth, relative to the object's size."
     ),
@@ -142,14 +185,22 @@ def metrics_table(title: str, metrics: Mapping[str, float], note: str = "") -> T
 
 def metric_label(name: str) -> str:
     """Return the name of a metric in words, or the name itself if it is none of the known ones."""
-    known = MEANINGS.get(name)
+    known = MEANINGS.get(name.removesuffix(ORIGINAL))
     if known is None:
         return name
-    return f"{known.label} ({known.unit})" if known.unit else known.label
+    label = f"{known.label}, original units" if name.endswith(ORIGINAL) else known.label
+    return f"{label} ({known.unit})" if known.unit else label
 
 
 def _meaning(name: str) -> _Meaning:
-    """Return what is known of a metric; ``NAME_least`` is the worst view's value of one where more is better."""
+    """Return what is known of a metric.
+
+    ``NAME_least`` is the worst view's value of one where more is better, ``NAME_original`` one in the units of the
+    mesh as it was given, while lengths are in those of the unit sphere otherwise.
+    """
+    if name.endswith(ORIGINAL) and name.removesuffix(ORIGINAL) in MEANINGS:
+        known = MEANINGS[name.removesuffix(ORIGINAL)]
+        return replace(known, label=f"{known.label}, original units", text="The same in the mesh's own units.")
     whole = name.removesuffix("_least")
     known = MEANINGS.get(whole)
     if known is None:
