@@ -1,4 +1,4 @@
-"""``shapewright data check SCENE``: what is wrong with a scene, in words and as a picture."""
+"""``shapewright data check FOLDER``: what is wrong with a scene, or with samples of signed distances."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from shapewright.cli.arguments import SceneFolder
 from shapewright.cli.console import start_log
 from shapewright.errors import UserError
 
+Normalise = Literal["auto", "file", "masks", "points", "lookat", "camera"]
+
 
 def run(words: list[str]) -> None:
     """Run the verb."""
@@ -20,19 +22,38 @@ def run(words: list[str]) -> None:
 def check(
     scene: SceneFolder,
     cameras: str | None = None,
-    normalise: Literal["auto", "file", "masks", "points", "lookat", "camera"] = "auto",
+    normalise: Normalise = "auto",
     sheet: Path = Path("contact_sheet.png"),
+    split: Path | None = None,
+    samples_per_shape: int = 1024,
 ) -> None:
-    """Check pictures, masks and cameras before training, and draw them with the hull carved from the masks.
+    """Check data before training.
+
+    A scene: pictures, masks and cameras, drawn with the hull carved from the masks. A folder that `data sample-sdf` or
+    DeepSDF's preprocessing wrote: counts, signs, scale and flags of its samples; the exit status is 1 if something must
+    be mended.
 
     Args:
-        scene: Folder of the scene.
+        scene: Folder of the scene, or of the samples.
         cameras: Name of the cameras file inside the scene; none: the format's usual one.
         normalise: Take scale and centre from the file, the masks, the cloud of points, the point the cameras look at,
             or their mean; auto: the first of these that the scene has.
         sheet: Picture to write.
+        split: Check the samples of the shapes that this JSON file names only.
+        samples_per_shape: Samples that training draws from a shape in a step.
     """
     start_log()
+    from shapewright.data.sdf_check import check_sdf_folder, is_sdf_folder
+
+    if is_sdf_folder(scene):
+        samples = check_sdf_folder(scene, split, samples_per_shape)
+        print("\n".join(samples.lines()))
+        raise SystemExit(0 if samples.passed else 1)
+    _check_scene(scene, cameras, normalise, sheet)
+
+
+def _check_scene(scene: Path, cameras: str | None, normalise: Normalise, sheet: Path) -> None:
+    """Check a scene and draw it."""
     from shapewright.data.check import check_scene
     from shapewright.data.contact_sheet import draw_contact_sheet
     from shapewright.data.scene import load_scene

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from shapewright.data.sdf_samples import (
     MESHES,
     NORMALISATIONS,
+    PREVIEWS,
     SAMPLES,
     SURFACES,
     SdfSamples,
@@ -38,14 +38,18 @@ from shapewright.geometry.sampling import (
     published_recipe,
     sample_positions,
 )
+from shapewright.geometry.scan_distance import MOST_BAD_TRIANGLES, MOST_WRONG_SHARE, ScanDistance
 from shapewright.geometry.signed_distance import SignedDistance, SignMode
 from shapewright.io.files import write_error
+from shapewright.io.images import write_image
 from shapewright.io.meshes import read_mesh, write_mesh
 
 CONTESTED_WARNING, CONTESTED_FLAG = 0.05, 0.10
 LEAST_INSIDE_SHARE = 0.02
 # Half of what the preset for processors draws from a shape in a step; larger batches are covered by the share above.
 LEAST_PER_SIDE = 512
+
+Health = dict[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +130,47 @@ class Answers(NamedTuple):
     sure: Bool[Tensor, " points"]
 
 
-Distances = Callable[[Float[Tensor, "points 3"]], Answers]
+class Distances(Protocol):
+    """Answer distances to one mesh, and tell how healthy the answers are."""
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Answers:
+        """Return the distances at some points."""
+
+    def health(self, answers: Answers) -> Health:
+        """Return what the manifest keeps about some answers."""
+
+
+class _Signed:
+    """Exact distances; the sign of a winding number is sure where it is far from 0.5."""
+
+    def __init__(self, mesh: Mesh | RepairedMesh, sign: SignMode) -> None:
+        self._distance = SignedDistance(mesh, sign)
+        self._has_winding = sign in ("auto", "winding")
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Answers:
+        values = self._distance(points)
+        return Answers(values.sdf, ~values.contested)
+
+    def health(self, answers: Answers) -> Health:
+        share = round(float((~answers.sure).double().mean()), 6)
+        return {"contested_share": share if self._has_winding else None}
+
+
+class _Scanned:
+    """The original's distances, sure where all neighbours agree."""
+
+    def __init__(self, mesh: Mesh, near: float) -> None:
+        self._scan = ScanDistance(mesh, near)
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Answers:
+        return Answers(*self._scan(points))
+
+    def health(self, answers: Answers) -> Health:
+        return {
+            "scan_dropped_share": round(float((~answers.sure).double().mean()), 6),
+            "scan_wrong_share": round(self._scan.wrong_share, 6),
+            "scan_bad_triangles": round(self._scan.bad_triangles, 6),
+        }
 
 
 def sample_shape(task: ShapeTask) -> dict[str, Any]:
@@ -187,9 +231,7 @@ def _sample(task: ShapeTask) -> dict[str, Any]:
     if not answers.sdf.isfinite().all():
         raise ValueError("Some distances are not finite.")
     rows = torch.cat([points, answers.sdf.float()[:, None]], dim=1)
-    has_winding = options.sign in ("auto", "winding")
-    contested = float((~answers.sure).double().mean()) if has_winding else None
-    health = _health(rows, recipe.num_uniform, contested)
+    health = _health(rows, recipe.num_uniform) | distances.health(answers)
     drops = options.sign == "scan" or options.drop_contested
     samples = SdfSamples.from_rows(rows[answers.sure].numpy() if drops else rows.numpy())
     reasons = _reasons(samples, health) if options.sign != "unsigned" else []
@@ -208,9 +250,7 @@ def _sample(task: ShapeTask) -> dict[str, Any]:
         _write(task, samples, to_unit)
         _write_surface(task, repaired, to_unit)
         if options.preview:
-            from shapewright.data.sdf_preview import write_preview
-
-            write_preview(task.key, task.out, samples, distances)
+            _write_preview(task, samples, distances)
     return entry
 
 
@@ -232,35 +272,25 @@ def _variant(task: ShapeTask, mesh: Mesh) -> Mesh:
 
 
 def _distances(mesh: Mesh, repaired: RepairedMesh, recipe: SamplingRecipe, options: SamplingOptions) -> Distances:
-    """Return the function that answers distances to a mesh."""
+    """Return what answers distances to a mesh."""
     if options.sign == "scan":
-        from shapewright.geometry.scan_distance import ScanDistance
-
-        scan = ScanDistance(mesh, near=recipe.variance**0.5)
-        return lambda points: Answers(*scan(points))
-    signed = SignedDistance(repaired if options.sign == "auto" else mesh, options.sign)
-
-    def answer(points: Float[Tensor, "points 3"]) -> Answers:
-        values = signed(points)
-        return Answers(values.sdf, ~values.contested)
-
-    return answer
+        return _Scanned(mesh, near=recipe.variance**0.5)
+    return _Signed(repaired if options.sign == "auto" else mesh, options.sign)
 
 
-def _health(rows: Float[Tensor, "points 4"], num_uniform: int, contested: float | None) -> dict[str, float | None]:
-    """Return the shares of samples that are inside or doubtful."""
+def _health(rows: Float[Tensor, "points 4"], num_uniform: int) -> Health:
+    """Return the shares of samples that are inside."""
     inside = (rows[:, 3] <= 0).double()
     return {
         "inside_share": round(float(inside.mean()), 6),
         "inside_share_uniform": round(float(inside[-num_uniform:].mean()), 6) if num_uniform else None,
-        "contested_share": None if contested is None else round(contested, 6),
     }
 
 
-def _reasons(samples: SdfSamples, health: dict[str, float | None]) -> list[str]:
+def _reasons(samples: SdfSamples, health: Health) -> list[str]:
     """Say why a mesh is doubtful."""
     reasons = []
-    contested = health["contested_share"] or 0.0
+    contested = health.get("contested_share") or 0.0
     if contested > CONTESTED_FLAG:
         reasons.append(f"the sign of {contested:.1%} of the samples is doubtful: the mesh is open")
     share = len(samples.negative) / max(samples.count, 1)
@@ -275,11 +305,16 @@ def _reasons(samples: SdfSamples, health: dict[str, float | None]) -> list[str]:
     return reasons
 
 
-def _warnings(health: dict[str, float | None]) -> list[str]:
-    contested = health["contested_share"] or 0.0
+def _warnings(health: Health) -> list[str]:
+    """Say what deserves a look."""
+    warnings = []
+    contested = health.get("contested_share") or 0.0
     if CONTESTED_WARNING < contested <= CONTESTED_FLAG:
-        return [f"the sign of {contested:.1%} of the samples is doubtful"]
-    return []
+        warnings.append(f"the sign of {contested:.1%} of the samples is doubtful")
+    wrong, bad = health.get("scan_wrong_share") or 0.0, health.get("scan_bad_triangles") or 0.0
+    if wrong > MOST_WRONG_SHARE or bad > MOST_BAD_TRIANGLES:
+        warnings.append(f"{bad:.1%} of the triangles are seen from both sides: DeepSDF calls such a mesh rejected")
+    return warnings
 
 
 def _write(task: ShapeTask, samples: SdfSamples, to_unit: Normalisation) -> None:
@@ -298,6 +333,14 @@ def _write_surface(task: ShapeTask, repaired: RepairedMesh, to_unit: Normalisati
     points = sample_surface(seen, task.options.surface, shape_generator(task.options.seed, task.key, "surface"))
     path = task.key.file(task.out, SURFACES, ".ply")
     write_points(path, to_unit.invert(points).numpy().astype(np.float32))
+
+
+def _write_preview(task: ShapeTask, samples: SdfSamples, distances: Distances) -> None:
+    """Draw the signs as slices and as a cloud of coloured points."""
+    from shapewright.data.sdf_preview import draw_slices, sign_cloud
+
+    write_points(task.key.file(task.out, PREVIEWS, ".ply"), *sign_cloud(samples.rows(), task.options.seed))
+    write_image(task.key.file(task.out, PREVIEWS, ".png"), draw_slices(distances))
 
 
 def _peak_memory_mb() -> float:
