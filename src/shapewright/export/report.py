@@ -199,8 +199,8 @@ def _meaning(name: str) -> _Meaning:
     mesh as it was given, while lengths are in those of the unit sphere otherwise.
     """
     if name.endswith(ORIGINAL) and name.removesuffix(ORIGINAL) in MEANINGS:
-        known = MEANINGS[name.removesuffix(ORIGINAL)]
-        return replace(known, label=f"{known.label}, original units", text="The same in the mesh's own units.")
+        text = "The same in the mesh's own units."
+        return replace(MEANINGS[name.removesuffix(ORIGINAL)], label=metric_label(name), text=text)
     whole = name.removesuffix("_least")
     known = MEANINGS.get(whole)
     if known is None:
