@@ -19,6 +19,7 @@ import torch
 
 from shapewright.data.scene import Scene
 from shapewright.engine.schedule import TrainConfig
+from shapewright.engine.start import Start
 from shapewright.io.files import read_json, write_json
 from shapewright.io.images import read_image
 from shapewright.methods.surface import pipeline
@@ -54,7 +55,7 @@ def measure(data: Path, out: Path, minutes: float | None) -> dict[str, object]:
         if minutes is not None:
             config = dataclasses.replace(config, train=TrainConfig(minutes=minutes))
         started = time.monotonic()
-        pipeline.reconstruct(config, data, out, pipeline.Start(command=["benchmarks/surface_quality.py", data.name]))
+        pipeline.reconstruct(config, data, out, Start(command=["benchmarks/surface_quality.py", data.name]))
         seconds = time.monotonic() - started
     result = read_json(out / "metrics.json")
     row = {"scene": data.name, "seconds": round(seconds, 1), **result["metrics"], "controls": result["controls"]}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shapewright.cli.main import main
+from shapewright.engine.start import Start
 from shapewright.methods.surface import pipeline
 from shapewright.methods.surface.presets import PRESETS
 
@@ -40,7 +41,7 @@ def test_train_starts_from_the_preset_and_changes_what_was_named(calls, capsys):
     assert call == {
         "data": Path("D"),
         "out": Path("O"),
-        "start": pipeline.Start(device="cpu", seed=3, force=True, command=["shapewright", *words]),
+        "start": Start(device="cpu", seed=3, force=True, command=["shapewright", *words]),
     }
     assert config.renderer == PRESETS["idr-paper"].renderer == "tracing"
     assert (config.mesh.resolution, config.mesh.hull_cull) == (99, False)

@@ -12,9 +12,9 @@ import tyro
 
 from shapewright.cli.arguments import SceneFolder
 from shapewright.engine.config import suggestion
+from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.methods.surface.config import SurfaceConfig
-from shapewright.methods.surface.pipeline import Start
 from shapewright.methods.surface.presets import DEFAULT_PRESET, PRESETS
 
 

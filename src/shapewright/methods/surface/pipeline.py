@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from shapewright.engine.checkpoint import load_checkpoint
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
+from shapewright.engine.start import Start
 from shapewright.engine.trainer import Trainer, TrainResult
 from shapewright.errors import UserError
 from shapewright.io.meshes import write_mesh
@@ -31,23 +31,6 @@ from shapewright.methods.surface.presets import PRESETS, fit_to_minutes
 
 _SHOWN_VIEWS = 8
 _DEMO_MINUTES = 1.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Say how a run starts.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        seed: Start of all random numbers.
-        command: The command line, for the record.
-        force: Replace an earlier run in the folder.
-    """
-
-    device: str = "auto"
-    seed: int = 0
-    command: Sequence[str] = ()
-    force: bool = False
 
 
 def train(

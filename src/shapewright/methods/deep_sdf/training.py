@@ -1,0 +1,95 @@
+"""Training of a shape space in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shapewright.data.sdf_samples import SdfFolder
+from shapewright.engine.checkpoint import load_checkpoint
+from shapewright.engine.config import from_dict, to_dict
+from shapewright.engine.device import prepare_process, resolve_device
+from shapewright.engine.run_dir import RunDir
+from shapewright.engine.schedule import Moment
+from shapewright.engine.start import Start
+from shapewright.engine.trainer import Trainer, TrainResult
+from shapewright.errors import TrainingDiverged
+from shapewright.methods.deep_sdf.config import DeepSdfConfig
+from shapewright.methods.deep_sdf.method import DeepSdfMethod
+from shapewright.methods.deep_sdf.shapes import ShapeSet
+
+COLLAPSE_SHARE = 0.001
+COLLAPSE_STEPS = 200
+
+
+def train(config: DeepSdfConfig, data: Path, out: Path, start: Start | None = None) -> RunDir:
+    """Learn the shapes in a folder of samples, in a new run folder.
+
+    Args:
+        config: Settings.
+        data: Folder that ``data sample-sdf`` wrote, or DeepSDF's own.
+        out: The run folder; new or empty.
+        start: Device, seed, record.
+
+    Raises:
+        UserError: if the samples, the folder or the device cannot be used.
+        TrainingDiverged: if the field keeps one sign everywhere.
+    """
+    start = start or Start()
+    prepare_process()
+    device = resolve_device(start.device)
+    RunDir.check_new(out, start.force)
+    shapes = ShapeSet.choose(SdfFolder(data), config.data, start.seed)
+    store = shapes.store(config.data, start.seed)
+    if config.num_epochs is not None:
+        steps = config.num_epochs * store.steps_per_epoch(config.data.shapes_per_batch)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps, minutes=None))
+    method = DeepSdfMethod(config, store, len(store), device, start.seed)
+    details = {"method": "deep_sdf", "data": str(data.resolve()), "device": str(device), "seed": start.seed}
+    run = RunDir.create(out, to_dict(config), start.command, details, start.force)
+    shapes.write(run)
+    run.log(f"{data}: {len(shapes.train)} shapes to learn, {len(shapes.test)} held out.")
+    if len(store) < config.data.shapes_per_batch:
+        run.log(f"A batch has {len(store)} shapes, not {config.data.shapes_per_batch}: there are no more.")
+    Trainer(method, run, config.train, [CollapseGuard()]).fit()
+    return run
+
+
+def resume(run_path: Path, device: str = "auto") -> TrainResult:
+    """Go on with a run from its latest checkpoint that is whole.
+
+    Raises:
+        UserError: if the folder is no run, holds no checkpoint, or its samples are gone.
+    """
+    prepare_process()
+    run = RunDir.open(run_path)
+    config = from_dict(DeepSdfConfig, run.config)
+    load_checkpoint(run)
+    store = ShapeSet.of_run(run).store(config.data, int(run.info["seed"]))
+    method = DeepSdfMethod(config, store, len(store), resolve_device(device), int(run.info["seed"]))
+    return Trainer(method, run, config.train, [CollapseGuard()]).fit()
+
+
+class CollapseGuard:
+    """Stop a training whose field has had one sign at all samples for a while: it will not come back."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def __call__(self, trainer: Trainer, moment: Moment, values: Mapping[str, Any]) -> None:
+        """Look at the share of positive predictions of a step.
+
+        Raises:
+            TrainingDiverged: after too many steps with one sign.
+        """
+        share = float(values.get("positive_share", 0.5))
+        self._steps = 0 if COLLAPSE_SHARE < share < 1 - COLLAPSE_SHARE else self._steps + 1
+        if self._steps >= COLLAPSE_STEPS:
+            trainer.save()
+            raise TrainingDiverged(
+                f"The field is {'positive' if share > 0.5 else 'negative'} everywhere since {self._steps} steps "
+                f"(step {moment.step}): it has collapsed.",
+                "Start with --network.init geometric and --loss.target-only-share 0.1, or lower the learning rates.",
+            )
