@@ -56,11 +56,9 @@ class DecoderConfig:
             check_range("a width", width, 1)
         if not self.widths:
             raise ValueError("The decoder needs at least one hidden layer.")
-        for name in ("norm_layers", "dropout_layers"):
+        for name, lowest in (("norm_layers", 0), ("dropout_layers", 0), ("latent_in", 1)):
             for layer in getattr(self, name):
-                check_range(f"a layer of {name}", layer, 0, len(self.widths) - 1)
-        for layer in self.latent_in:
-            check_range("a layer of latent_in", layer, 1, len(self.widths) - 1)
+                check_range(f"a layer of {name}", layer, lowest, len(self.widths))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shapewright.methods.deep_sdf.config import DecoderConfig
+from shapewright.methods.deep_sdf.fused import Stack, evaluate_stack
 
 CHUNK_POINTS = 1 << 15
 SPHERE_RADIUS = 0.5
@@ -178,18 +179,25 @@ class Decoder(nn.Module):
         self,
         points: Float[Tensor, "shapes n 3"],
         codes: Float[Tensor, "shapes code"],
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "shapes n"]:
         """Return the distances at the points of several shapes.
 
         Args:
             points: Positions in the unit sphere.
             codes: One code a shape.
-            dtype: Type in which the hidden layers are multiplied; positions, codes and the result keep theirs.
+            dtype: Type in which the hidden layers are multiplied, that of ``points`` by default; positions, codes and
+                the result keep theirs.
         """
         layers = self.layers()
-        dropout = LATENT_DROPOUT if self.training and self.config.latent_dropout else 0.0
-        return evaluate(self.config, layers, points, conditions(layers, codes, dropout), dtype, self.training)
+        added = conditions(layers, codes)
+        if self.training and self.config.latent_dropout:
+            first = layers[0]
+            assert first.code is not None
+            # Each point loses other numbers of its shape's code.
+            dropped = functional.dropout(codes[:, None].expand(-1, points.shape[1], -1), LATENT_DROPOUT)
+            added[0] = functional.linear(dropped, first.code, first.bias)
+        return evaluate(self.config, layers, points, added, dtype, self.training)
 
     def fold(self) -> FoldedDecoder:
         """Return the decoder with its weights normalised once and frozen."""
@@ -197,16 +205,12 @@ class Decoder(nn.Module):
 
 
 def conditions(
-    layers: list[LayerWeights], codes: Float[Tensor, "shapes code"], dropout: float = 0.0
-) -> list[Float[Tensor, "shapes out"]]:
+    layers: list[LayerWeights], codes: Float[Tensor, "shapes code"]
+) -> list[Float[Tensor, "shapes out"] | Float[Tensor, "shapes n out"]]:
     """Return what the code adds to each layer of each shape: ``W_z z + b``."""
     return [
-        layer.bias.expand(len(codes), -1)
-        if layer.code is None
-        else functional.linear(
-            codes if index else functional.dropout(codes, dropout, dropout > 0), layer.code, layer.bias
-        )
-        for index, layer in enumerate(layers)
+        layer.bias.expand(len(codes), -1) if layer.code is None else functional.linear(codes, layer.code, layer.bias)
+        for layer in layers
     ]
 
 
@@ -214,37 +218,67 @@ def evaluate(
     config: DecoderConfig,
     layers: list[LayerWeights],
     points: Float[Tensor, "shapes n 3"],
-    added: list[Float[Tensor, "shapes out"]],
-    dtype: torch.dtype = torch.float32,
+    added: list[Float[Tensor, "shapes out"] | Float[Tensor, "shapes n out"]],
+    dtype: torch.dtype | None = None,
     training: bool = False,
 ) -> Float[Tensor, "shapes n"]:
     """Return the distances of a decoder whose layers' conditions are known.
 
-    The position's part is always multiplied in the type of ``points``: 16 bits would move a point by up to 0.004.
+    The position keeps at least 16 significant bits in any type: bf16 alone would move a point by up to 0.004.
+
+    Args:
+        config: The decoder's.
+        layers: Its weights.
+        points: Positions in the unit sphere.
+        added: What ``conditions`` returns; for each point where it differs among a shape's points.
+        dtype: Type in which the hidden layers are multiplied; by default that of ``points``.
+        training: Set outputs to zero as the settings say.
     """
+    dtype = dtype or points.dtype
     features = encode_positions(points, config)
+    shares = [config.dropout if training and index in config.dropout_layers else 0.0 for index in range(len(layers))]
+    if _can_fuse(layers, points, added):
+        hidden, position = [layer.hidden for layer in layers], [layer.position for layer in layers]
+        value = evaluate_stack(Stack(hidden, position, added, shares, dtype), features)
+    else:
+        value = _evaluate_by_layer(layers, features, added, shares, dtype)
+    return (value.tanh() if config.use_tanh else value).tanh()
+
+
+def _can_fuse(layers: list[LayerWeights], points: Tensor, added: list[Tensor]) -> bool:
+    """Tell if the written-out derivative covers the case."""
+    return (
+        not (torch.is_grad_enabled() and points.requires_grad)
+        and layers[-1].position is None
+        and all(layer.norm is None for layer in layers)
+        and all(condition.ndim == 2 for condition in added)
+    )
+
+
+def _evaluate_by_layer(
+    layers: list[LayerWeights],
+    features: Float[Tensor, "shapes n features"],
+    added: list[Float[Tensor, "shapes out"] | Float[Tensor, "shapes n out"]],
+    dropout: list[float],
+    dtype: torch.dtype,
+) -> Float[Tensor, "shapes n"]:
+    """Return the last layer's output; derivatives of any order by everything."""
     hidden = features
     last = len(layers) - 1
     for index, (layer, offset) in enumerate(zip(layers, added, strict=True)):
-        offset = offset[:, None]
+        condition = offset if offset.ndim == 3 else offset[:, None]
         if layer.position is not None:
-            offset = functional.linear(features, layer.position) + offset
-        if layer.hidden is None:
-            hidden = offset
-        elif layer.position is None and layer.code is None and index < last:
-            hidden = functional.linear(hidden, layer.hidden.to(dtype), layer.bias.to(dtype))
-        elif index < last:
-            hidden = functional.linear(hidden, layer.hidden.to(dtype)) + offset.to(dtype)
-        else:
-            hidden = functional.linear(hidden, layer.hidden.to(dtype)).to(points.dtype) + offset
+            condition = functional.linear(features, layer.position) + condition
         if index == last:
-            return (hidden.tanh() if config.use_tanh else hidden).tanh()[..., 0]
-        hidden = hidden.to(dtype)
+            assert layer.hidden is not None
+            return (functional.linear(hidden.to(features.dtype), layer.hidden) + condition)[..., 0]
+        if layer.hidden is None:
+            hidden = condition.to(dtype)
+        else:
+            hidden = functional.linear(hidden, layer.hidden.to(dtype)) + condition.to(dtype)
         if layer.norm is not None:
             hidden = functional.layer_norm(hidden, hidden.shape[-1:], *(part.to(dtype) for part in layer.norm))
-        hidden = functional.relu(hidden, inplace=True)
-        if training and index in config.dropout_layers:
-            hidden = functional.dropout(hidden, config.dropout)
+        hidden = functional.dropout(functional.relu(hidden), dropout[index], dropout[index] > 0)
     raise AssertionError("A decoder has a last layer.")
 
 
@@ -259,19 +293,34 @@ class FoldedDecoder:
     def __init__(self, config: DecoderConfig, layers: list[LayerWeights]) -> None:
         self.config = config
         self.layers = layers
+        self._converted: dict[torch.dtype, list[LayerWeights]] = {}
 
     def __call__(
         self,
         points: Float[Tensor, "shapes n 3"],
         codes: Float[Tensor, "shapes code"],
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "shapes n"]:
         """Return the distances at the points of several shapes."""
-        return evaluate(self.config, self.layers, points, conditions(self.layers, codes), dtype)
+        layers = self._layers(dtype or points.dtype)
+        return evaluate(self.config, layers, points, conditions(layers, codes), dtype)
 
     @torch.no_grad()
-    def sdf(self, points: Float[Tensor, "n 3"], code: Float[Tensor, " code"]) -> Float[Tensor, " n"]:
+    def sdf(
+        self, points: Float[Tensor, "n 3"], code: Float[Tensor, " code"], dtype: torch.dtype | None = None
+    ) -> Float[Tensor, " n"]:
         """Return the distances at any number of points of one shape, without gradient."""
-        added = conditions(self.layers, code[None])
-        parts = [evaluate(self.config, self.layers, part[None], added)[0] for part in points.split(CHUNK_POINTS)]
+        layers = self._layers(dtype or points.dtype)
+        added = conditions(layers, code[None])
+        parts = [evaluate(self.config, layers, part[None], added, dtype)[0] for part in points.split(CHUNK_POINTS)]
         return torch.cat(parts) if parts else points.new_zeros(0)
+
+    def _layers(self, dtype: torch.dtype) -> list[LayerWeights]:
+        """Return the weights, those between hidden layers in the given type."""
+        if dtype not in self._converted:
+            inner = [
+                layer if layer.hidden is None else replace(layer, hidden=layer.hidden.to(dtype).contiguous())
+                for layer in self.layers[:-1]
+            ]
+            self._converted[dtype] = [*inner, self.layers[-1]]
+        return self._converted[dtype]
