@@ -91,6 +91,16 @@ def test_faces_seen_from_behind_are_dark_and_cover_the_same_pixels(ball):
     assert (linear[1] / linear[0]).mean() == pytest.approx(mesh_pictures.BACK_FACE, rel=0.03)
 
 
+def test_a_sheet_stored_once_for_each_side_has_no_dark_side(ball):
+    reversed_faces = ball.faces.flip(1)
+    doubled = Mesh(ball.vertices, torch.cat([ball.faces, reversed_faces]))
+    turned_first = Mesh(ball.vertices, torch.cat([reversed_faces, ball.faces]))
+    for options in ({}, {"field_of_view_deg": 0.0}):
+        whole = draw_mesh(ball, whole_view(**options), style=PLAIN).astype(int)
+        for mesh in (doubled, turned_first):
+            assert np.abs(draw_mesh(mesh, whole_view(**options), style=PLAIN) - whole).max() <= 1
+
+
 def test_the_inside_shows_dark_through_a_hole(ball):
     centers = ball.vertices[ball.faces].mean(1)
     opened = Mesh(ball.vertices, ball.faces[centers[:, 2] < 0.3])
@@ -151,6 +161,19 @@ def test_points_alone_make_a_picture_and_the_near_one_covers_the_far_one():
     picture = draw_mesh(NOTHING, view, points=PointLayer(torch.zeros(1, 3), radius_px=2))
     assert np.array(middle_of(picture)) == pytest.approx([25, 25], abs=0.8)
     assert covered(draw_mesh(NOTHING, points=PointLayer(torch.rand(50, 3)))).sum() > 100
+
+
+def test_points_are_shaded_by_their_normals_or_paler_with_distance(ball):
+    view = whole_view(azimuth_deg=0, elevation_deg=0, size_px=100)
+    normals = torch.nn.functional.normalize(ball.vertices, dim=-1)
+    cloud = PointLayer(ball.vertices, mesh_pictures.CLAY, 2.0, normals)
+    difference = np.abs(draw_mesh(NOTHING, view, points=cloud).astype(int) - draw_mesh(ball, view, style=PLAIN))
+    assert difference[covered(draw_mesh(ball, view, style=PLAIN))].mean() < 6
+    turned = draw_mesh(NOTHING, view, points=PointLayer(ball.vertices, mesh_pictures.CLAY, 2.0, -normals))
+    assert np.abs(turned.astype(int) - draw_mesh(NOTHING, view, points=cloud)).max() <= 1
+    two = torch.tensor([[-0.5, 0, 0.5], [0.5, 0, -0.5]])
+    picture = draw_mesh(NOTHING, view, points=PointLayer(two, (0.0, 0.0, 0.0), 3.0))
+    assert picture[50, :50].min() < picture[50, 50:].min() - 40
 
 
 def test_a_turntable_returns_to_its_start():
@@ -219,6 +242,8 @@ def test_what_cannot_be_drawn_is_refused():
     assert not covered(draw_mesh(NOTHING, whole_view(size_px=8))).any()
     single = Mesh(torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.int64))
     assert not covered(draw_mesh(single, MeshView(size_px=8))).any()
+    with pytest.raises(ValueError, match="normals must have shape"):
+        PointLayer(torch.zeros(2, 3), normals=torch.zeros(1, 3))
     for options in ({"size_px": 0}, {"elevation_deg": 91.0}, {"field_of_view_deg": 150.0}, {"radius": 0.0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             MeshView(**options)

@@ -37,6 +37,10 @@ GLOSS_EXPONENT = 40
 KEY_WRAP = 0.15
 BACK_FACE = 0.3
 
+# Two sides of a sheet are no farther apart, in radii of the picture.
+SHEET_THICKNESS = 0.002
+# How much of white the farthest points take on.
+PALEST_POINT = 0.6
 # How far behind a surface a point may lie and still be drawn, in radii of the picture.
 POINT_TOLERANCE = 0.02
 
@@ -75,15 +79,19 @@ class PointLayer:
         positions: In the space of the mesh.
         color: sRGB in [0, 1].
         radius_px: Radius of a point's disc.
+        normals: Of either sign; points are shaded by them, or else become paler with their distance.
     """
 
     positions: Float[Tensor, "points 3"]
     color: Color = POINT_COLOR
     radius_px: float = 1.5
+    normals: Float[Tensor, "points 3"] | None = None
 
     def __post_init__(self) -> None:
         check_shape("positions", self.positions, (None, 3))
         check_range("radius_px", self.radius_px, 0.0, 100.0)
+        if self.normals is not None:
+            check_shape("normals", self.normals, tuple(self.positions.shape))
 
 
 def draw_mesh(
@@ -96,7 +104,8 @@ def draw_mesh(
     """Return a shaded picture of a mesh on white.
 
     A soft key light from the upper left, a headlight and a sky; faces seen from behind are dark, so that a mesh turned
-    inside out does not pass for a whole one. The lights stay with the camera.
+    inside out does not pass for a whole one; a sheet with faces on both sides has no behind. The lights stay with the
+    camera.
 
     Args:
         mesh: What is drawn; without triangles only the points are.
@@ -284,6 +293,9 @@ def _paint_mesh(
     caster = RayCaster(Mesh(torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces)))
     hits = _Hits.of(camera, surface, caster)
     weights, is_back = _barycentric(surface, hits)
+    if is_back.any():
+        hits = _prefer_fronts(hits, np.flatnonzero(is_back), camera, surface)
+        weights, is_back = _barycentric(surface, hits)
     normals = _unit(np.einsum("ij,ijk->ik", weights, surface.normals[hits.faces]))
     normals = np.where(is_back[:, None], -normals, normals)
     visible = np.ones(len(normals), dtype=np.float32)
@@ -297,6 +309,25 @@ def _paint_mesh(
     rows, columns = hits.pixels.T
     depth[rows, columns] = hits.depths
     image[rows, columns] = np.where(is_back[:, None], BACK_FACE * light, light)
+
+
+def _prefer_fronts(hits: _Hits, behind: Int64[np.ndarray, " m"], camera: PictureCamera, surface: _Surface) -> _Hits:
+    """Return the hits with those from behind moved to a triangle that faces the viewer at nearly the same depth.
+
+    Sheets without thickness are often stored once for each side, and a ray meets either first.
+    """
+    a, b, c = surface.vertices[surface.faces].transpose(1, 0, 2)
+    ahead = a if camera.perspective else np.array([0, 0, -1], dtype=np.float32)
+    fronts = np.flatnonzero((np.cross(b - a, c - a) * ahead).sum(axis=-1) < 0)
+    caster = RayCaster(Mesh(torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces[fronts])))
+    origins, directions = camera.rays(*hits.pixels[behind].T)
+    found, depths = caster.first_hit(torch.from_numpy(origins), torch.from_numpy(directions))
+    near = np.flatnonzero(depths.numpy() < hits.depths[behind] + SHEET_THICKNESS)
+    moved = behind[near]
+    faces, new_depths, positions = hits.faces.copy(), hits.depths.copy(), hits.positions.copy()
+    faces[moved], new_depths[moved] = fronts[found.numpy()[near]], depths.numpy()[near]
+    positions[moved] = origins[near] + new_depths[moved, None] * directions[near]
+    return replace(hits, faces=faces, depths=new_depths, positions=positions)
 
 
 def _barycentric(surface: _Surface, hits: _Hits) -> tuple[Float32[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
@@ -357,8 +388,10 @@ def _paint_points(
 ) -> None:
     """Paint discs that face the viewer, far ones first, where no surface lies clearly in front of them."""
     placed = camera.placed(points.positions)
-    placed = placed[placed[:, 2] < -1e-3]
-    placed = placed[np.argsort(placed[:, 2], kind="stable")]
+    order = np.argsort(placed[:, 2], kind="stable")
+    order = order[placed[order, 2] < -1e-3]
+    colors = _point_colors(points, placed, camera)[order]
+    placed = placed[order]
     center = np.floor(camera.project(placed)).astype(int)
     radius = points.radius_px * camera.side / camera.size_px
     reach = math.ceil(radius)
@@ -366,8 +399,23 @@ def _paint_points(
     offsets = offsets[:, (offsets**2).sum(axis=0) <= max(radius, 0.5) ** 2]
     columns, rows = center[:, :1] + offsets[0], center[:, 1:] + offsets[1]
     inside = (columns >= 0) & (columns < camera.side) & (rows >= 0) & (rows < camera.side)
-    point_depth = np.broadcast_to(-placed[:, 2:], columns.shape)[inside]
+    point = np.broadcast_to(np.arange(len(placed))[:, None], columns.shape)[inside]
     rows, columns = rows[inside], columns[inside]
-    seen = point_depth <= depth[rows, columns] + POINT_TOLERANCE
-    shade = np.array(points.color, dtype=np.float32).clip(0, 1) ** np.float32(DISPLAY_GAMMA)
-    image[rows[seen], columns[seen]] = shade
+    seen = -placed[point, 2] <= depth[rows, columns] + POINT_TOLERANCE
+    image[rows[seen], columns[seen]] = colors[point[seen]]
+
+
+def _point_colors(
+    points: PointLayer, placed: Float[np.ndarray, "points 3"], camera: PictureCamera
+) -> Float32[np.ndarray, "points 3"]:
+    """Return the light that points send to the eye."""
+    albedo = np.array(points.color, dtype=np.float32).clip(0, 1) ** np.float32(DISPLAY_GAMMA)
+    if points.normals is None:
+        behind_nearest = placed[:, 2:].max(initial=-math.inf) - placed[:, 2:]
+        paler = (behind_nearest / 2).clip(0, 1) * PALEST_POINT
+        return (albedo + (BACKGROUND - albedo) * paler).astype(np.float32)
+    normals = _unit(points.normals.detach().float().cpu().numpy() @ camera.axes.T.astype(np.float32))
+    to_eye = -_unit(placed) if camera.perspective else np.broadcast_to(np.array([0.0, 0, 1]), placed.shape)
+    normals = np.where(np.einsum("ij,ij->i", normals, to_eye)[:, None] < 0, -normals, normals)
+    visible = np.ones(len(normals), dtype=np.float32)
+    return _shaded(np.broadcast_to(albedo, normals.shape), normals, to_eye, visible).astype(np.float32)

@@ -105,5 +105,5 @@ class PictureCamera:
         across = np.zeros((len(rows), 3), dtype=np.float32)
         across[:, 0] = ((columns + 0.5) / self.side * 2 - 1) * self.half_width
         across[:, 1] = (1 - (rows + 0.5) / self.side * 2) * self.half_width
-        ahead = np.broadcast_to(np.array([0, 0, -1], dtype=np.float32), across.shape)
-        return (np.zeros_like(across), across + ahead) if self.perspective else (across, np.ascontiguousarray(ahead))
+        ahead = np.tile(np.array([0, 0, -1], dtype=np.float32), (len(rows), 1))
+        return (np.zeros_like(across), across + ahead) if self.perspective else (across, ahead)
