@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from shapewright.engine.config import suggestion
+from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 
 Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 SceneFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE")]
+
+
+def method_of(words: Sequence[str]) -> str:
+    """Return the method of the run folder among the words of a command; ``surface`` if there is none."""
+    for word in words:
+        if (Path(word) / "config.json").is_file():
+            return str(RunDir.open(Path(word)).info.get("method", "surface"))
+    return "surface"
 
 
 def split_names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:

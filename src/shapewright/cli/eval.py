@@ -6,13 +6,18 @@ from typing import Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run
+from shapewright.cli.arguments import Run, method_of
 from shapewright.cli.console import print_rows, start_log
 
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    tyro.cli(evaluate, prog="shapewright eval", args=words)
+    if method_of(words) == "deep_sdf":
+        from shapewright.cli import deep_sdf
+
+        tyro.cli(deep_sdf.evaluate, prog="shapewright eval", args=words)
+    else:
+        tyro.cli(evaluate, prog="shapewright eval", args=words)
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run, split_names
+from shapewright.cli.arguments import Run, method_of, split_names
 from shapewright.cli.console import start_log
 
 FORMATS = ("glb", "ply", "obj")
@@ -36,6 +36,11 @@ class ExportOptions:
 
 def run(words: list[str]) -> None:
     """Run the verb."""
+    if method_of(words) == "deep_sdf":
+        from shapewright.cli import deep_sdf
+
+        deep_sdf.export(words)
+        return
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
     formats = split_names("--format", options.format, FORMATS)
     start_log()

@@ -13,13 +13,15 @@ from shapewright.errors import UserError
 
 VERBS = {
     "demo": "make a mesh and a report from a small built-in capture, in two minutes",
-    "reconstruct": "make a mesh and a report from photos of an object: train, eval, export",
-    "data": "check a scene before training (data check)",
-    "train": "train a method on a scene",
+    "reconstruct": "make a mesh from photos of an object, from a scan, or from part of a shape with --run",
+    "data": "sample meshes for training, check a scene or samples (data sample-sdf, data check)",
+    "train": "train a method: surface on a scene, deep_sdf on a folder of samples",
     "resume": "go on with a run that was stopped",
-    "eval": "measure a run on its held-out pictures",
+    "eval": "measure a run on what it has not seen",
     "render": "render pictures, depths, normals or an orbit of a run",
     "export": "write the mesh of a run as GLB, PLY or OBJ",
+    "interpolate": "draw the shapes on the way from one shape to another",
+    "embed": "draw a map of all codes of a shape space",
     "plot": "draw the curves of one or more runs",
     "info": "show what a run folder holds",
     "doctor": "show versions, processors, kernels and extras of this machine",
@@ -70,7 +72,7 @@ def help_text() -> str:
     """Return the help of the program, written without importing any verb."""
     lines = [f"  {verb:<12} {summary}" for verb, summary in VERBS.items()]
     usage = "usage: shapewright COMMAND [OPTIONS]     (shapewright COMMAND --help: its options)"
-    return "\n".join([usage, "", "Turn photos of an object into a 3D mesh.", "", *lines])
+    return "\n".join([usage, "", "Turn photos, scans and collections of meshes into 3D shapes.", "", *lines])
 
 
 if __name__ == "__main__":

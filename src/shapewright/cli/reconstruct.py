@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from shapewright.cli.console import start_log
-from shapewright.cli.run_options import ReconstructOptions, parse_run
+from shapewright.cli.run_options import ReconstructOptions, parse_surface
 
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    options = parse_run(ReconstructOptions, "shapewright reconstruct", words)
+    options = parse_surface(ReconstructOptions, "shapewright reconstruct", words)
     start_log()
     from shapewright.methods.surface import pipeline
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from shapewright.cli.arguments import Run
+from shapewright.cli.arguments import Run, method_of
 from shapewright.cli.console import start_log
 
 
@@ -21,7 +21,10 @@ def resume(run: Run, device: str = "auto") -> None:
         device: auto, cpu, cuda or cuda:N.
     """
     start_log()
-    from shapewright.methods.surface import pipeline
+    if method_of([str(run)]) == "deep_sdf":
+        from shapewright.methods.deep_sdf.pipeline import resume as resume_run
+    else:
+        from shapewright.methods.surface.pipeline import resume as resume_run
 
-    pipeline.resume(run, device=device)
+    resume_run(run, device=device)
     print(f"Trained: {run}. Next: shapewright eval {run}")

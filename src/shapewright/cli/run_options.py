@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -16,6 +16,8 @@ from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.methods.surface.config import SurfaceConfig
 from shapewright.methods.surface.presets import DEFAULT_PRESET, PRESETS
+
+Presets = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +32,15 @@ class RunOptions:
         device: auto, cpu, cuda or cuda:N.
         seed: Start of all random numbers.
         force: Replace an earlier run in the folder.
-        config: All settings.
     """
 
     out: Path
-    preset: str = DEFAULT_PRESET
+    preset: str
     minutes: float | None = None
     steps: int | None = None
     device: str = "auto"
     seed: int = 0
     force: bool = False
-    config: Annotated[SurfaceConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
     def start(self, command: Sequence[str]) -> Start:
         """Return what the pipeline is told beside the settings."""
@@ -53,9 +53,11 @@ class TrainOptions(RunOptions):
 
     Args:
         data: Folder of the scene.
+        config: All settings.
     """
 
     data: Path
+    config: Annotated[SurfaceConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,35 +66,49 @@ class ReconstructOptions(RunOptions):
 
     Args:
         data: Folder of the scene: pictures, cameras and masks.
+        config: All settings.
     """
 
     data: SceneFolder
+    config: Annotated[SurfaceConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
 
-Options = TypeVar("Options", TrainOptions, ReconstructOptions)
+Options = TypeVar("Options", bound=RunOptions)
 
 
-def parse_run(cls: type[Options], program: str, words: Sequence[str]) -> Options:
+def parse_run(cls: type[Options], program: str, words: Sequence[str], presets: Presets, usual: str) -> Options:
     """Return the options in ``words``, with the preset they name as the default of every setting.
+
+    Args:
+        cls: Options with ``data`` and ``config`` beside those of every run.
+        program: Name in the help.
+        words: The command line after the name.
+        presets: Ready settings by name.
+        usual: The preset where none is named.
 
     Raises:
         UserError: if the preset is unknown.
         SystemExit: from the parser, with status 2, if an option is unknown or has a wrong value.
     """
-    preset = _preset(words)
-    if preset not in PRESETS:
-        raise UserError(f"There is no preset {preset!r}.", suggestion(preset, PRESETS))
-    default = cls(data=tyro.MISSING, out=tyro.MISSING, preset=preset, config=PRESETS[preset])
+    preset = _preset(words, usual)
+    if preset not in presets:
+        raise UserError(f"There is no preset {preset!r}.", suggestion(preset, presets))
+    default = cls(data=tyro.MISSING, out=tyro.MISSING, preset=preset, config=presets[preset])  # type: ignore[call-arg]
     # The hints of the readers name the option as `data check` has it.
     words = ["--data.normalise" if word == "--normalise" else word for word in words]
     words = [word.capitalize() if word in ("true", "false") else word for word in words]
     options = tyro.cli(cls, prog=program, args=words, default=default, config=(tyro.conf.AvoidSubcommands,))
-    return dataclasses.replace(options, config=_with_length(options))
+    return dataclasses.replace(options, config=_with_length(options))  # type: ignore[call-arg]
 
 
-def _preset(words: Sequence[str]) -> str:
+def parse_surface(cls: type[Options], program: str, words: Sequence[str]) -> Options:
+    """Return the options of a command of ``surface``; see ``parse_run``."""
+    return parse_run(cls, program, words, PRESETS, DEFAULT_PRESET)
+
+
+def _preset(words: Sequence[str], usual: str) -> str:
     """Return the last preset that ``words`` name, before the parser proper can run."""
-    found = DEFAULT_PRESET
+    found = usual
     for i, word in enumerate(words):
         if word == "--preset" and i + 1 < len(words):
             found = words[i + 1]
@@ -101,7 +117,7 @@ def _preset(words: Sequence[str]) -> str:
     return found
 
 
-def _with_length(options: RunOptions) -> SurfaceConfig:
+def _with_length(options: Any) -> Any:
     """Return the settings with ``--minutes`` and ``--steps`` in place of the preset's length."""
     if options.minutes is None and options.steps is None:
         return options.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from shapewright.methods.deep_sdf.observations import Bounds, draw
 RANKING_POINTS = 512
 SELECTION_POINTS = 4096
 REFINED_LAYERS = 3
+REFINED_WEIGHTS = ("hidden", "position", "bias")
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,31 @@ def refine(
     return refined, free[0].detach()
 
 
+def changed_weights(decoder: FoldedDecoder) -> dict[str, Tensor]:
+    """Return the weights that ``refine`` changed, by layer and name, for a file."""
+    first = max(len(decoder.layers) - REFINED_LAYERS, 0)
+    return {
+        f"{index}.{name}": value.cpu()
+        for index in range(first, len(decoder.layers))
+        for name in REFINED_WEIGHTS
+        if (value := getattr(decoder.layers[index], name)) is not None
+    }
+
+
+def with_weights(decoder: FoldedDecoder, changed: Mapping[str, Tensor]) -> FoldedDecoder:
+    """Return a decoder with the weights that ``changed_weights`` returned in place of its own."""
+    layers = list(decoder.layers)
+    for key, value in changed.items():
+        index, _, name = key.partition(".")
+        layers[int(index)] = replace(layers[int(index)], **{name: value.to(layers[int(index)].bias)})
+    return FoldedDecoder(decoder.config, layers)
+
+
 def _freed(layer: LayerWeights) -> tuple[LayerWeights, list[Tensor]]:
     """Return a copy of a layer whose weights collect gradients, and these weights."""
     parts = {
         name: getattr(layer, name).clone().requires_grad_()
-        for name in ("hidden", "position", "bias")
+        for name in REFINED_WEIGHTS
         if getattr(layer, name) is not None
     }
     return replace(layer, **parts), list(parts.values())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,8 @@ from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.mesh_repair import repair_mesh
 from shapewright.geometry.signed_distance import SignedDistance
-from shapewright.methods.deep_sdf.fitting import fit_codes
+from shapewright.methods.deep_sdf.fitting import changed_weights, fit_codes, refine
+from shapewright.methods.deep_sdf.model import FoldedDecoder
 from shapewright.methods.deep_sdf.observations import from_samples
 from shapewright.methods.deep_sdf.results import StoredCode, read_code, write_code
 from shapewright.methods.deep_sdf.shapes import TrueShape
@@ -55,11 +56,18 @@ class Judged:
 
 
 def codes_of(
-    space: ShapeSpace, keys: Sequence[ShapeKey], overwrite: bool = False, seed: int = 0
+    space: ShapeSpace, keys: Sequence[ShapeKey], refined: bool = False, overwrite: bool = False, seed: int = 0
 ) -> dict[ShapeKey, StoredCode]:
     """Return the codes of shapes that were not learned; those not yet in the run's ``codes`` folder are fitted.
 
     A fifth of the samples is kept from the fit, to judge it by.
+
+    Args:
+        space: The shape space.
+        keys: The shapes.
+        refined: Fit the last layers to each shape as well.
+        overwrite: Fit all of them again.
+        seed: Start of all random numbers.
     """
     found: dict[ShapeKey, StoredCode] = {}
     todo = []
@@ -67,13 +75,13 @@ def codes_of(
         path = code_path(space, key)
         if path.exists() and not overwrite:
             stored = read_code(path, space.codes.shape[1])
-            if stored.checkpoint == space.step:
+            if stored.checkpoint == space.step and bool(stored.refined) >= refined:
                 found[key] = stored
                 continue
         todo.append(key)
     for first in range(0, len(todo), SHAPES_PER_FIT):
         part = todo[first : first + SHAPES_PER_FIT]
-        for key, stored in zip(part, _fit(space, part, seed), strict=True):
+        for key, stored in zip(part, _fit(space, part, refined, seed), strict=True):
             write_code(code_path(space, key), stored)
             found[key] = stored
             space.run.log(f"Fitted {key}: loss {stored.loss:.4f} ({len(found)} of {len(keys)}).")
@@ -93,18 +101,26 @@ def split_samples(space: ShapeSpace, key: ShapeKey) -> tuple[Float[Tensor, "fitt
     return rows[order[held:]], rows[order[:held]]
 
 
-def _fit(space: ShapeSpace, keys: Sequence[ShapeKey], seed: int) -> list[StoredCode]:
+def _fit(space: ShapeSpace, keys: Sequence[ShapeKey], refined: bool, seed: int) -> list[StoredCode]:
     bounds = [from_samples(split_samples(space, key)[0].to(space.device)) for key in keys]
-    fit = fit_codes(space.fit_context(seed), bounds, space.config.fit)
+    context = space.fit_context(seed)
+    fit = fit_codes(context, bounds, space.config.fit)
+    changed: list[dict[str, Tensor]] = [{} for _ in keys]
+    codes = fit.codes[:, 0].clone()
+    if refined:
+        for place, groups in enumerate(bounds):
+            decoder, codes[place] = refine(context, groups, codes[place], space.config.fit)
+            changed[place] = changed_weights(decoder)
     return [
         StoredCode(
-            fit.codes[place, 0].cpu(),
+            codes[place].cpu(),
             float(fit.losses[place, 0]),
             fit.iterations,
             seed,
             tuple(fit.start_losses[place].tolist()),
             float(fit.positive_share[place]),
             space.step,
+            changed[place],
         )
         for place in range(len(keys))
     ]
@@ -115,7 +131,7 @@ def judge(
     key: ShapeKey,
     code: Float[Tensor, " code"],
     num_points: int = 30_000,
-    decoder: Any = None,
+    decoder: FoldedDecoder | None = None,
 ) -> Judged:
     """Return the mesh of a code, and how well it fits the true surface and the samples kept from the fit."""
     started = time.process_time()
@@ -162,6 +178,3 @@ def _volume_iou(field: Callable[[Tensor], Tensor], truth: Mesh) -> float:
         corner,
         IOU_POINTS,
     )
-
-
-Split = Literal["test", "train"]

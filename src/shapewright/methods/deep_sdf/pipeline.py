@@ -13,6 +13,7 @@ from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.export.metric_tables import summarize_metrics, write_chamfer_csv, write_metrics_csv
 from shapewright.io.meshes import write_mesh
+from shapewright.methods.deep_sdf.fitting import with_weights
 from shapewright.methods.deep_sdf.judging import Judged, code_path, codes_of, judge
 from shapewright.methods.deep_sdf.report import write_run_report
 from shapewright.methods.deep_sdf.space import ShapeSpace
@@ -29,6 +30,7 @@ def evaluate(
     split: Split | None = None,
     checkpoint: Checkpoint = "latest",
     num_points: int = 30_000,
+    refine: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Measure a run on its held-out shapes (or, without any, on the learned ones), and write tables and the report.
@@ -40,6 +42,7 @@ def evaluate(
         split: Which shapes; learned ones are drawn from their own codes, the others fitted first.
         checkpoint: Of which step.
         num_points: Points of the Chamfer distance.
+        refine: Fit the last layers to each held-out shape as well.
         overwrite: Fit codes again that were fitted before.
 
     Raises:
@@ -50,17 +53,19 @@ def evaluate(
     split = split or ("test" if space.shapes.test else "train")
     if split == "train":
         keys = [space.shapes.train[place] for place in space.shapes.originals]
-        codes = {key: space.codes[space.names[str(key)]] for key in keys}
+        judged = [judge(space, key, space.codes[space.names[str(key)]], num_points) for key in keys]
     else:
         if not space.shapes.test:
             raise UserError(f"{run_path} has no held-out shapes.", "Use --split train, or train with a test split.")
-        codes = {key: stored.code for key, stored in codes_of(space, space.shapes.test, overwrite).items()}
-    judged = [judge(space, key, code, num_points) for key, code in codes.items()]
+        judged = [
+            judge(space, key, stored.code, num_points, with_weights(space.decoder, stored.refined if refine else {}))
+            for key, stored in codes_of(space, space.shapes.test, refine, overwrite).items()
+        ]
     _write_meshes(space, judged)
     result = {
         "schema": 1,
         "method": "deep_sdf",
-        "protocol": f"{split} shapes, Chamfer from {num_points} points, unit sphere",
+        "protocol": f"{split} shapes, {'last layers fitted, ' * refine}Chamfer from {num_points} points, unit sphere",
         "split": split,
         "checkpoint": space.step,
         "cpu_seconds": round(time.process_time() - cpu, 2),

@@ -29,12 +29,12 @@ _CPU_OPTIM = OptimConfig(decoder_rate=RateConfig(initial=2e-3), code_rate=RateCo
 PRESETS: dict[str, DeepSdfConfig] = {
     # A laptop: a few shapes in minutes.
     "cpu": DeepSdfConfig(
-        network=_CPU_NETWORK, codes=CodeConfig(init_std=0.1), optim=_CPU_OPTIM, train=TrainConfig(steps=2500)
+        network=_CPU_NETWORK, codes=CodeConfig(init_std=0.01), optim=_CPU_OPTIM, train=TrainConfig(steps=2500)
     ),
     # A laptop: a category of fifty or more shapes with deformed variants, a quarter of an hour.
     "cpu-class": DeepSdfConfig(
         network=_CPU_NETWORK,
-        codes=CodeConfig(init_std=0.1),
+        codes=CodeConfig(init_std=0.01),
         optim=_CPU_OPTIM,
         data=DataConfig(samples_per_shape=512, shapes_per_batch=16),
         train=TrainConfig(steps=8000),

@@ -7,6 +7,7 @@ weights. ``meshes/<name>.glb`` is the shape, in the units of its input where the
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class StoredCode:
         start_losses: Data losses of the starts; their spread tells how sure the fit is.
         positive_share: Share of predictions above zero: 0 or 1 means a collapse.
         checkpoint: Step of the decoder.
+        refined: Weights of the last layers that were fitted to the shape, by layer and name.
     """
 
     code: Float[Tensor, " code"]
@@ -41,7 +43,7 @@ class StoredCode:
     start_losses: tuple[float, ...] = ()
     positive_share: float = float("nan")
     checkpoint: int = 0
-    refined: dict[str, Tensor] = field(default_factory=dict)
+    refined: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def write_code(path: Path, stored: StoredCode) -> None:
