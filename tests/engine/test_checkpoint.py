@@ -122,3 +122,10 @@ def test_leftovers_of_a_crash_are_swept_and_other_files_stay(run):
     save_checkpoint(run, 10, tensors(10), {})
     names = {"notes.txt", "step_00000010.json", "step_00000010.safetensors"}
     assert {path.name for path in run.checkpoints.iterdir()} == names
+
+
+def test_kept_checkpoints_stay_when_newer_ones_replace_the_others(tmp_path):
+    run = RunDir.create(tmp_path / "run", {}, [])
+    for step in range(1, 7):
+        save_checkpoint(run, step, {"x": torch.zeros(1)}, {"kept": True} if step == 2 else {}, keep_last=2)
+    assert list_checkpoints(run) == [2, 5, 6]

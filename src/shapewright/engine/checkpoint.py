@@ -35,7 +35,7 @@ def save_checkpoint(
     keep_last: int = 3,
     score: float | None = None,
 ) -> None:
-    """Write a checkpoint atomically; then delete all but the newest ``keep_last`` and the best.
+    """Write a checkpoint atomically; then delete all but the newest ``keep_last``, the best and the kept ones.
 
     Checkpoints of later steps go too: they are damaged, or of a future that is computed anew.
 
@@ -43,7 +43,7 @@ def save_checkpoint(
         run: The run it belongs to.
         step: Number of steps made.
         tensors: Everything needed to go on: parameters, optimizer and generator states.
-        meta: Plain values for the JSON.
+        meta: Plain values for the JSON; with ``"kept": True`` it stays for good.
         keep_last: How many of the newest to keep, at least 1.
         score: How good it is, higher is better; none: not measured.
 
@@ -119,6 +119,14 @@ def _score(path: Path) -> float:
     return -math.inf if score is None else float(score)
 
 
+def _is_kept(path: Path) -> bool:
+    """Tell if a checkpoint shall stay; a damaged one need not."""
+    try:
+        return bool(read_json(path)["meta"].get("kept"))
+    except (UserError, KeyError, AttributeError):
+        return False
+
+
 def _read(path: Path) -> Checkpoint:
     """Return a checkpoint, or raise ``UserError`` if a part is missing or damaged."""
     summary = read_json(path)
@@ -141,6 +149,7 @@ def _prune(run: RunDir, step: int, keep_last: int) -> None:
     best = max(summaries, key=_score)
     if _score(best) > -math.inf:
         kept.add(best.stem)
+    kept.update(path.stem for path in summaries if _is_kept(path))
     for path in run.checkpoints.iterdir():
         if NAME.fullmatch(path.name) and path.stem not in kept:
             path.unlink(missing_ok=True)

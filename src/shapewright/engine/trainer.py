@@ -107,13 +107,14 @@ class Trainer:
             raise SystemExit(128 + caught[0])
         return TrainResult(self.step, self.seconds)
 
-    def save(self, score: float | None = None) -> None:
+    def save(self, score: float | None = None, kept: bool = False) -> None:
         """Write a checkpoint of this moment.
 
         Args:
             score: How good it is, higher is better, for ``best``.
+            kept: Keep it when newer ones replace the others.
         """
-        meta = {"seconds": self.seconds}
+        meta = {"seconds": self.seconds} | ({"kept": True} if kept else {})
         save_checkpoint(self.run, self.step, self.method.state_dict(), meta, self.config.keep_last, score)
         self._saved_step, self._saved_at = self.step, self.seconds
 

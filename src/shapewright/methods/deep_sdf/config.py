@@ -243,6 +243,8 @@ class DeepSdfConfig:
         mesh: Extraction.
         train: Length and cadence.
         num_epochs: Length in epochs, in place of ``train.steps``.
+        keep_every: Epochs between two checkpoints that are kept for good.
+        keep_at: More epochs whose checkpoints are kept.
     """
 
     network: DecoderConfig = field(default_factory=DecoderConfig)
@@ -254,3 +256,5 @@ class DeepSdfConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2500))
     num_epochs: int | None = None
+    keep_every: int | None = None
+    keep_at: tuple[int, ...] = ()

@@ -138,7 +138,10 @@ class DeepSdfMethod:
         self.optimizer.step()
         if codes.grad is not None:
             self.table.step(batch.shapes, codes.grad, rates[1])
-        return {**values, "decoder_rate": rates[0], "code_rate": rates[1]}
+        norms = torch._foreach_norm(list(self.decoder.parameters()))
+        names = (name for name, _ in self.decoder.named_parameters())
+        by_name = {f"norm.{name}": norm.detach() for name, norm in zip(names, norms, strict=True)}
+        return {**values, "decoder_rate": rates[0], "code_rate": rates[1], **by_name}
 
     def _gradients(
         self, batch: Batch, codes: Float[Tensor, "shapes code"], epoch: int, clamp_prediction: bool
@@ -146,7 +149,7 @@ class DeepSdfMethod:
         """Add up the gradients of the loss over the parts of a batch; return its terms."""
         config, count = self.config, batch.sdf.numel()
         ramp = min(1.0, epoch / max(config.codes.penalty_ramp, 1))
-        data_loss = code_length = positive = 0.0
+        data_loss = code_length = positive = clamped = 0.0
         weight = config.codes.penalty * ramp
         for part in torch.arange(len(batch.shapes)).tensor_split(min(config.optim.batch_split, len(batch.shapes))):
             predicted = self.decoder(batch.points[part], codes[part], self._dtype)
@@ -156,8 +159,15 @@ class DeepSdfMethod:
             data_loss += float(loss.detach())
             code_length += float(length.detach())
             positive += float((predicted.detach() > 0).sum()) / count
+            clamped += float((predicted.detach().abs() > config.loss.clamp).sum()) / count
         total = data_loss + weight * code_length
-        return {"loss": total, "sdf_loss": data_loss, "code_norm": code_length, "positive_share": positive}
+        return {
+            "loss": total,
+            "sdf_loss": data_loss,
+            "code_norm": code_length,
+            "positive_share": positive,
+            "clamped_share": clamped,
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that an exact continuation needs."""

@@ -53,7 +53,7 @@ def train(config: DeepSdfConfig, data: Path, out: Path, start: Start | None = No
     run.log(f"{data}: {len(shapes.train)} shapes to learn, {len(shapes.test)} held out.")
     if len(store) < config.data.shapes_per_batch:
         run.log(f"A batch has {len(store)} shapes, not {config.data.shapes_per_batch}: there are no more.")
-    Trainer(method, run, config.train, [CollapseGuard()]).fit()
+    Trainer(method, run, config.train, [CollapseGuard(), Snapshots(method)]).fit()
     return run
 
 
@@ -69,7 +69,26 @@ def resume(run_path: Path, device: str = "auto") -> TrainResult:
     load_checkpoint(run)
     store = ShapeSet.of_run(run).store(config.data, int(run.info["seed"]))
     method = DeepSdfMethod(config, store, len(store), resolve_device(device), int(run.info["seed"]))
-    return Trainer(method, run, config.train, [CollapseGuard()]).fit()
+    return Trainer(method, run, config.train, [CollapseGuard(), Snapshots(method)]).fit()
+
+
+class Snapshots:
+    """Keep the checkpoints of the epochs that the settings name.
+
+    Args:
+        method: The method that is trained.
+    """
+
+    def __init__(self, method: DeepSdfMethod) -> None:
+        self._method = method
+
+    def __call__(self, trainer: Trainer, moment: Moment, values: Mapping[str, Any]) -> None:
+        """Save at the end of an epoch, if it is one of them."""
+        config, epoch = self._method.config, self._method.epoch(moment.step)
+        is_last = self._method.epoch(trainer.step) > epoch
+        by_cadence = config.keep_every is not None and epoch % config.keep_every == 0
+        if is_last and (by_cadence or epoch in config.keep_at):
+            trainer.save(kept=True)
 
 
 class CollapseGuard:
