@@ -245,6 +245,7 @@ class DeepSdfConfig:
         num_epochs: Length in epochs, in place of ``train.steps``.
         keep_every: Epochs between two checkpoints that are kept for good.
         keep_at: More epochs whose checkpoints are kept.
+        save_latest_every: Epochs between two checkpoints of the latest state; none: as ``train`` says.
     """
 
     network: DecoderConfig = field(default_factory=DecoderConfig)
@@ -258,3 +259,4 @@ class DeepSdfConfig:
     num_epochs: int | None = None
     keep_every: int | None = None
     keep_at: tuple[int, ...] = ()
+    save_latest_every: int | None = None
