@@ -18,7 +18,14 @@ from shapewright.methods.deep_sdf.config import (
     OptimConfig,
     RateConfig,
 )
-from shapewright.methods.deep_sdf.fitting import FitContext, changed_weights, fit_codes, refine, with_weights
+from shapewright.methods.deep_sdf.fitting import (
+    FitContext,
+    changed_weights,
+    fit_codes,
+    fit_published,
+    refine,
+    with_weights,
+)
 from shapewright.methods.deep_sdf.method import DeepSdfMethod, learning_rate, sdf_loss
 from shapewright.methods.deep_sdf.observations import Bounds, draw, exact, from_samples
 from shapewright.methods.deep_sdf.samples import SampleStore
@@ -66,7 +73,7 @@ def context(trained):
 
 
 def test_training_learns_a_family_and_an_untrained_decoder_does_not(trained):
-    method, losses = trained
+    _method, losses = trained
     assert np.mean(losses[-20:]) < 0.006
     untrained = DeepSdfMethod(SMALL, ball_store(), len(RADII), torch.device("cpu"))
     batch = ball_store().batch(0, 5, 1000)
@@ -119,6 +126,16 @@ def test_refining_reaches_what_no_code_can(context):
     torch.testing.assert_close(again.sdf(fresh.points[0], code), decoder.sdf(fresh.points[0], code))
 
 
+@pytest.mark.parametrize("count", [4000, 100])
+def test_the_published_recipe_finds_the_code_too(context, count):
+    rows = torch.from_numpy(ball_rows(0.45, count=count, seed=4))
+    fit = fit_published(context, [rows], FitConfig(recipe="paper", iterations=300, samples=512, rate=2e-2))
+    points = torch.nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    assert context.decoder.sdf(0.45 * points, fit.codes[0, 0]).abs().mean() < 0.03
+    one = fit_published(context, [rows], FitConfig(recipe="paper", iterations=1, samples=64))
+    assert bool(one.codes.isfinite().all())
+
+
 def test_bounds_cost_nothing_inside_and_their_distance_outside():
     points = torch.zeros(1, 3)
     groups = [Bounds(points, torch.tensor([0.0]), torch.tensor([0.05]))]
@@ -140,7 +157,8 @@ def test_an_epoch_shows_every_shape_once_and_halves_outside_and_inside():
     assert len(seen.unique()) == 4
     batch = store.batch(0, 2, 64)
     assert batch.sdf.shape == (2, 64)
-    assert bool((batch.sdf[:, :32] > 0).all()) and bool((batch.sdf[:, 32:] <= 0).all())
+    assert bool((batch.sdf[:, :32] > 0).all())
+    assert bool((batch.sdf[:, 32:] <= 0).all())
     torch.testing.assert_close(batch.points.norm(dim=-1) - torch.tensor(RADII)[batch.shapes][:, None], batch.sdf)
 
 

@@ -17,10 +17,15 @@ SceneFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE
 
 
 def method_of(words: Sequence[str]) -> str:
-    """Return the method of the run folder among the words of a command; ``surface`` if there is none."""
+    """Return the method of the run folder among the words of a command, as ``deep_sdf`` or ``deep_sdf/single``.
+
+    It is ``surface`` if no word is a run folder.
+    """
     for word in words:
         if (Path(word) / "config.json").is_file():
-            return str(RunDir.open(Path(word)).info.get("method", "surface"))
+            info = RunDir.open(Path(word)).info
+            mode = f"/{info['mode']}" if "mode" in info else ""
+            return str(info.get("method", "surface")) + mode
     return "surface"
 
 

@@ -12,10 +12,15 @@ from shapewright.cli.console import print_rows, start_log
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    if method_of(words) == "deep_sdf":
+    method = method_of(words)
+    if method == "deep_sdf":
         from shapewright.cli import deep_sdf
 
         tyro.cli(deep_sdf.evaluate, prog="shapewright eval", args=words)
+    elif method == "deep_sdf/single":
+        from shapewright.cli import single_shape
+
+        tyro.cli(single_shape.evaluate, prog="shapewright eval", args=words)
     else:
         tyro.cli(evaluate, prog="shapewright eval", args=words)
 

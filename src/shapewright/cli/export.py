@@ -36,10 +36,16 @@ class ExportOptions:
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    if method_of(words) == "deep_sdf":
+    method = method_of(words)
+    if method == "deep_sdf":
         from shapewright.cli import deep_sdf
 
         deep_sdf.export(words)
+        return
+    if method == "deep_sdf/single":
+        from shapewright.cli import single_shape
+
+        single_shape.export(words)
         return
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
     formats = split_names("--format", options.format, FORMATS)

@@ -21,10 +21,17 @@ def resume(run: Run, device: str = "auto") -> None:
         device: auto, cpu, cuda or cuda:N.
     """
     start_log()
-    if method_of([str(run)]) == "deep_sdf":
-        from shapewright.methods.deep_sdf.pipeline import resume as resume_run
-    else:
-        from shapewright.methods.surface.pipeline import resume as resume_run
+    method = method_of([str(run)])
+    if method == "deep_sdf/single":
+        from shapewright.methods.deep_sdf.single_shape import resume_single
 
-    resume_run(run, device=device)
+        resume_single(run)
+    elif method == "deep_sdf":
+        from shapewright.methods.deep_sdf.training import resume as resume_space
+
+        resume_space(run, device=device)
+    else:
+        from shapewright.methods.surface import pipeline
+
+        pipeline.resume(run, device=device)
     print(f"Trained: {run}. Next: shapewright eval {run}")

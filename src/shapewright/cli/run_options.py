@@ -80,7 +80,7 @@ def parse_run(cls: type[Options], program: str, words: Sequence[str], presets: P
     """Return the options in ``words``, with the preset they name as the default of every setting.
 
     Args:
-        cls: Options with ``data`` and ``config`` beside those of every run.
+        cls: Options with ``config`` beside those of every run.
         program: Name in the help.
         words: The command line after the name.
         presets: Ready settings by name.
@@ -93,7 +93,9 @@ def parse_run(cls: type[Options], program: str, words: Sequence[str], presets: P
     preset = _preset(words, usual)
     if preset not in presets:
         raise UserError(f"There is no preset {preset!r}.", suggestion(preset, presets))
-    default = cls(data=tyro.MISSING, out=tyro.MISSING, preset=preset, config=presets[preset])  # type: ignore[call-arg]
+    given = {"preset": preset, "config": presets[preset]}
+    missing = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    default = cls(**dict.fromkeys(missing, tyro.MISSING) | given)
     # The hints of the readers name the option as `data check` has it.
     words = ["--data.normalise" if word == "--normalise" else word for word in words]
     words = [word.capitalize() if word in ("true", "false") else word for word in words]

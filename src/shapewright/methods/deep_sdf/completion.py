@@ -19,7 +19,7 @@ from shapewright.geometry.free_space import PartialScan, sample_free_space
 from shapewright.methods.deep_sdf.config import FitConfig
 from shapewright.methods.deep_sdf.fitting import Fit, FitContext, fit_codes
 from shapewright.methods.deep_sdf.model import conditions, evaluate
-from shapewright.methods.deep_sdf.observations import Bounds, Drawn, draw, exact
+from shapewright.methods.deep_sdf.observations import UNBOUNDED, Bounds, Drawn, draw, exact
 
 PoseFit = Literal["none", "scale", "similarity"]
 
@@ -68,7 +68,7 @@ def scan_bounds(scan: PartialScan, config: CompletionConfig, generator: torch.Ge
         offset = torch.full((scan.num_points,), eta)
         outside, inside = scan.points + eta * scan.normals, scan.points - eta * scan.normals
         groups.append(Bounds(outside, offset if eta == smallest else 0 * offset, offset))
-        groups.append(Bounds(inside, -offset, -offset if eta == smallest else math.inf * offset))
+        groups.append(Bounds(inside, -offset, -offset if eta == smallest else torch.full_like(offset, UNBOUNDED)))
     rays = scan.free_rays
     if len(rays.origins) and config.free_space_share > 0:
         free = sample_free_space(scan, config.free_points, generator, margin=2 * smallest)

@@ -18,6 +18,7 @@ from shapewright.methods.deep_sdf.observations import Bounds, draw
 
 RANKING_POINTS = 512
 SELECTION_POINTS = 4096
+PUBLISHED_CODE_STD, PUBLISHED_PENALTY, PUBLISHED_CLAMP = 0.01, 1e-4, 0.1
 REFINED_LAYERS = 3
 REFINED_WEIGHTS = ("hidden", "position", "bias")
 
@@ -93,6 +94,63 @@ def fit_codes(
     order = losses.argsort(dim=1)
     codes = codes.gather(1, order[..., None].expand(-1, -1, codes.shape[2]))
     return Fit(codes, losses.gather(1, order), start_losses, config.iterations, positive.gather(1, order)[:, 0])
+
+
+def fit_published(context: FitContext, samples: Sequence[Float[Tensor, "n 4"]], config: FitConfig) -> Fit:
+    """Return codes as the published program finds them (facebookresearch/DeepSDF, ``reconstruct.py``).
+
+    The code starts near zero. Each iteration takes a random run of the rows, shuffled once: half of the samples from
+    outside and half from inside. The rate falls to a tenth after half of the iterations, the penalty is the mean
+    square of the code, and the clamp is 0.1 whatever the training used. A side with too few rows is drawn with
+    replacement; the original crashes on the outer one.
+
+    Args:
+        context: Decoder; the training codes are not used.
+        samples: Positions and distances of each shape.
+        config: Iterations, samples an iteration, rate.
+
+    Raises:
+        ValueError: if a shape has no sample on one side.
+    """
+    generator = torch.Generator().manual_seed(context.seed)
+    results = [_fit_one_published(context, rows, config, generator) for rows in samples]
+    codes, losses, positive = zip(*results, strict=True)
+    found = torch.stack(losses)[:, None]
+    return Fit(torch.stack(codes)[:, None], found, found, config.iterations, torch.stack(positive))
+
+
+def _fit_one_published(
+    context: FitContext, rows: Float[Tensor, "n 4"], config: FitConfig, generator: torch.Generator
+) -> tuple[Float[Tensor, " code"], Float[Tensor, ""], Float[Tensor, ""]]:
+    half = config.samples // 2
+    sides = []
+    for side in (rows[rows[:, 3] > 0], rows[rows[:, 3] <= 0]):
+        if not len(side):
+            raise ValueError("The published fit needs samples on both sides of the surface.")
+        sides.append(side[torch.randperm(len(side), generator=generator)])
+    length = context.training_codes.shape[1]
+    code = (PUBLISHED_CODE_STD * torch.randn(1, length, generator=generator)).to(rows.device).requires_grad_()
+    optimizer = torch.optim.Adam([code], lr=config.rate)
+    for iteration in range(config.iterations):
+        optimizer.param_groups[0]["lr"] = config.rate * (0.1 if iteration >= max(config.iterations // 2, 1) else 1.0)
+        batch = torch.cat([_random_run(side, half, generator) for side in sides])
+        predicted = context.decoder(batch[None, :, :3].contiguous(), code, context.dtype)[0]
+        error = predicted.clamp(-PUBLISHED_CLAMP, PUBLISHED_CLAMP) - batch[:, 3].clamp(
+            -PUBLISHED_CLAMP, PUBLISHED_CLAMP
+        )
+        data_loss = error.abs().mean()
+        optimizer.zero_grad(set_to_none=True)
+        (data_loss + PUBLISHED_PENALTY * code.square().mean()).backward()
+        optimizer.step()
+    return code.detach()[0], data_loss.detach(), (predicted.detach() > 0).float().mean()
+
+
+def _random_run(rows: Float[Tensor, "n 4"], count: int, generator: torch.Generator) -> Float[Tensor, "count 4"]:
+    """Return consecutive rows from a random place; with too few of them, random rows with replacement."""
+    if len(rows) <= count:
+        return rows[torch.randint(len(rows), (count,), generator=generator)]
+    start = int(torch.randint(len(rows) - count, (), generator=generator))
+    return rows[start : start + count]
 
 
 def _starts(

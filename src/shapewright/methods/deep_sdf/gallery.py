@@ -91,7 +91,7 @@ def embed(
         seed: Start of all random numbers.
 
     Raises:
-        UserError: if there are fewer than three codes, or scikit-learn is missing.
+        UserError: if there are fewer than four codes, or scikit-learn is missing.
     """
     names = [str(key) for key in space.shapes.train]
     labels = ["deformed" if VARIANT_MARK in name else "learned" for name in names]
@@ -101,10 +101,8 @@ def embed(
         names.append(path.stem)
         labels.append("fitted")
     every = torch.cat(codes)
-    if len(every) < 3:
-        raise UserError(f"{space.run.path} has {len(every)} codes: too few for a map.", "Learn at least three shapes.")
     perplexity = min(30.0, (len(every) - 1) / 3)
-    positions = embed_codes(every, method, perplexity, seed).cpu().numpy()
+    positions = np.asarray(embed_codes(every, method, perplexity, seed))
     shown = range(len(every))
     pictures: Sequence[np.ndarray] = ()
     if thumbnails:

@@ -17,7 +17,7 @@ from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.mesh_repair import repair_mesh
 from shapewright.geometry.signed_distance import SignedDistance
-from shapewright.methods.deep_sdf.fitting import changed_weights, fit_codes, refine
+from shapewright.methods.deep_sdf.fitting import changed_weights, fit_codes, fit_published, refine
 from shapewright.methods.deep_sdf.model import FoldedDecoder
 from shapewright.methods.deep_sdf.observations import from_samples
 from shapewright.methods.deep_sdf.results import StoredCode, read_code, write_code
@@ -102,9 +102,13 @@ def split_samples(space: ShapeSpace, key: ShapeKey) -> tuple[Float[Tensor, "fitt
 
 
 def _fit(space: ShapeSpace, keys: Sequence[ShapeKey], refined: bool, seed: int) -> list[StoredCode]:
-    bounds = [from_samples(split_samples(space, key)[0].to(space.device)) for key in keys]
+    samples = [split_samples(space, key)[0].to(space.device) for key in keys]
+    bounds = [from_samples(rows) for rows in samples]
     context = space.fit_context(seed)
-    fit = fit_codes(context, bounds, space.config.fit)
+    if space.config.fit.recipe == "paper":
+        fit = fit_published(context, samples, space.config.fit)
+    else:
+        fit = fit_codes(context, bounds, space.config.fit)
     changed: list[dict[str, Tensor]] = [{} for _ in keys]
     codes = fit.codes[:, 0].clone()
     if refined:

@@ -11,17 +11,20 @@ from torch import Tensor
 
 from shapewright.checks import check_shape
 
+# Farther than anything in the unit sphere, and finite, so that a scale can be fitted to it.
+UNBOUNDED = 100.0
+
 
 @dataclass(frozen=True)
 class Bounds:
     """Hold points at which the signed distance is known to lie between two values.
 
-    A sample has ``low = high``; a point of free space in front of a scan has ``low = 0`` and no ``high``.
+    A sample has ``low = high``; a point of free space in front of a scan has ``low = 0`` and an unknown ``high``.
 
     Args:
         points: Positions in the unit sphere.
-        low: Least distance; minus infinity: unknown.
-        high: Greatest distance; infinity: unknown.
+        low: Least distance; ``-UNBOUNDED``: unknown.
+        high: Greatest distance; ``UNBOUNDED``: unknown.
         share: Share of this group in every draw, relative to the other groups.
         weight: Weight in the loss.
     """

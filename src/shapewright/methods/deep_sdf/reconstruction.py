@@ -34,7 +34,7 @@ from shapewright.io.meshes import read_mesh, write_mesh
 from shapewright.io.point_clouds import read_point_cloud, scan_kind
 from shapewright.methods.deep_sdf.completion import CompletionConfig, PosedFit, PoseFit, complete
 from shapewright.methods.deep_sdf.config import FitConfig
-from shapewright.methods.deep_sdf.fitting import changed_weights, fit_codes, refine
+from shapewright.methods.deep_sdf.fitting import Fit, changed_weights, fit_codes, fit_published, refine
 from shapewright.methods.deep_sdf.fusion import FusionConfig, fuse
 from shapewright.methods.deep_sdf.model import FoldedDecoder
 from shapewright.methods.deep_sdf.observations import Bounds, from_samples
@@ -56,7 +56,9 @@ class ReconstructConfig:
     """Describe how a new shape is found.
 
     Attributes:
-        fit: Iterations, starts, rates; the run's own if not given.
+        iterations: Steps of the fit; the run's if not given.
+        starts: Codes to start from; the run's if not given.
+        recipe: ``default``, or ``paper``, the published fit, for samples and meshes; the run's if not given.
         completion: What a scan is taken to say.
         fusion: How the seen surface and the guess become one mesh.
         refine: Fit the last layers to the shape as well; for whole shapes.
@@ -64,22 +66,24 @@ class ReconstructConfig:
         frame: ``unit``: the input lies in the unit sphere as the training shapes did; ``box``: it is moved there by its
             box, for whole shapes in their own units; ``auto``: the box unless the input lies in the unit sphere.
         normalisation: File of ``NormalizationParameters`` that leads to the unit sphere, in place of ``frame``.
-        pose: Fit the scale, or scale, rotation and translation, of a scan as well.
-        hypotheses: How many distinct shapes to write.
+        fit_pose: Fit the scale, or scale, rotation and translation, of a scan as well.
+        num_hypotheses: How many distinct shapes to write.
         resolution: Lattice points a side; the run's if not given.
         keep_normalized: Write meshes in the unit sphere instead of the input's units.
         seed: Start of all random numbers.
     """
 
-    fit: FitConfig | None = None
+    iterations: int | None = None
+    starts: int | None = None
+    recipe: Literal["default", "paper"] | None = None
     completion: CompletionConfig = field(default_factory=CompletionConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     refine: bool = False
     camera: tuple[float, float, float] | None = None
     frame: Frame = "auto"
     normalisation: Path | None = None
-    pose: PoseFit = "none"
-    hypotheses: int = 1
+    fit_pose: PoseFit = "none"
+    num_hypotheses: int = 1
     resolution: int | None = None
     keep_normalized: bool = False
     seed: int = 0
@@ -114,17 +118,22 @@ def reconstruct(space: ShapeSpace, source: Path, out: Path, config: ReconstructC
         UserError: if the input cannot be read, or no surface is found.
     """
     known = read_input(source, config)
-    fit_config = config.fit or space.config.fit
+    fit_config = _fit_config(space, config)
     decoder = space.decoder
     if known.scan is None:
-        fit = fit_codes(space.fit_context(config.seed), [known.bounds], fit_config, config.hypotheses)
+        fit = _fit_whole(space, known, fit_config, config)
         posed = PosedFit(fit)
         if config.refine:
             decoder, code = refine(space.fit_context(config.seed), known.bounds, fit.codes[0, 0], fit_config)
             posed = PosedFit(replace(fit, codes=code[None, None]))
     else:
         posed = complete(
-            space.fit_context(config.seed), known.scan, config.completion, fit_config, config.pose, config.hypotheses
+            space.fit_context(config.seed),
+            known.scan,
+            config.completion,
+            fit_config,
+            config.fit_pose,
+            config.num_hypotheses,
         )
     out.mkdir(parents=True, exist_ok=True)
     meshes = [
@@ -135,6 +144,22 @@ def reconstruct(space: ShapeSpace, source: Path, out: Path, config: ReconstructC
     write_json(out / "result.json", result)
     write_image(out / "picture.png", _picture(known, meshes))
     return result
+
+
+def _fit_config(space: ShapeSpace, config: ReconstructConfig) -> FitConfig:
+    """Return the settings of the fit: the run's, with what was asked for in their place."""
+    fit = space.config.fit
+    iterations, starts = config.iterations or fit.iterations, config.starts or fit.starts
+    return replace(fit, iterations=iterations, starts=starts, recipe=config.recipe or fit.recipe)
+
+
+def _fit_whole(space: ShapeSpace, known: Known, fit: FitConfig, config: ReconstructConfig) -> Fit:
+    """Fit a code to what is known of a whole shape."""
+    context = space.fit_context(config.seed)
+    if fit.recipe == "paper":
+        rows = torch.cat([torch.cat((group.points, group.low[:, None]), dim=1) for group in known.bounds])
+        return fit_published(context, [rows], fit)
+    return fit_codes(context, [known.bounds], fit, config.num_hypotheses)
 
 
 def read_input(source: Path, config: ReconstructConfig) -> Known:
