@@ -99,12 +99,23 @@ class CodeConfig:
         init_std: Expected length of a code at the start (divided by the root of the code's length for each number).
         penalty: Weight of the codes' mean length in the loss.
         penalty_ramp: Epochs over which the penalty sets in.
+        penalty_kind: ``norm`` is the published mean length, ``square`` the mean square (Curriculum DeepSDF).
+        on_sphere: Move every code of a batch to the length ``bound`` after each step (Curriculum DeepSDF).
     """
 
     bound: float | None = 1.0
     init_std: float = 1.0
     penalty: float = 1e-4
     penalty_ramp: int = 100
+    penalty_kind: Literal["norm", "square"] = "norm"
+    on_sphere: bool = False
+
+    def __post_init__(self) -> None:
+        """Check lengths and weights."""
+        if self.bound is not None and not self.bound > 0:
+            raise ValueError(f"bound must be positive, got {self.bound}.")
+        for name in ("init_std", "penalty", "penalty_ramp"):
+            check_range(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +124,21 @@ class LossConfig:
 
     Attributes:
         kind: ``l1`` of clamped distances (DeepSDF, eq. 4), ``curriculum`` (Curriculum DeepSDF, arXiv:2003.08593),
-            ``sal`` (arXiv:1911.10414: unsigned distances, sign left to the network).
+            ``sal`` (arXiv:1911.10414: unsigned distances, sign left to the network), ``igr``: ``l1`` without clamps.
         clamp: Distances beyond this count as this.
         target_only_share: Share of the run in which only the target is clamped, so that a field that starts far away
             still gets a gradient.
+        eikonal: Weight of ``(|grad f| - 1)^2`` at the samples (IGR, arXiv:2002.10099, eq. 2); triples the time of a step.
+        off_surface: Weight of ``exp(-100 |f|)`` at samples beyond the clamp: keeps surfaces from where there are none.
+        grow: Layers from the sixth on join one after another, as in Curriculum DeepSDF, each over 200 epochs.
     """
 
-    kind: Literal["l1", "curriculum", "sal"] = "l1"
+    kind: Literal["l1", "curriculum", "sal", "igr"] = "l1"
     clamp: float = 0.1
     target_only_share: float = 0.1
+    eikonal: float = 0.0
+    off_surface: float = 0.0
+    grow: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is something between the clamps."""
@@ -149,6 +166,12 @@ class OptimConfig:
     batch_split: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     row_wise: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that a batch has parts and that gradients can pass."""
+        check_range("batch_split", self.batch_split, 1)
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +251,12 @@ class MeshConfig:
     lipschitz: float = 1.5
     components: Literal["all", "supported", "largest"] = "supported"
 
+    def __post_init__(self) -> None:
+        """Check that there is a lattice and a slope."""
+        check_range("resolution", self.resolution, 2)
+        if not self.lipschitz > 0:
+            raise ValueError(f"lipschitz must be positive, got {self.lipschitz}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSdfConfig:
@@ -260,3 +289,9 @@ class DeepSdfConfig:
     keep_every: int | None = None
     keep_at: tuple[int, ...] = ()
     save_latest_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers of epochs."""
+        for name in ("num_epochs", "keep_every", "save_latest_every"):
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, 1)
