@@ -26,7 +26,7 @@ from shapewright.methods.deep_sdf.fitting import (
     refine,
     with_weights,
 )
-from shapewright.methods.deep_sdf.method import DeepSdfMethod, learning_rate, sdf_loss
+from shapewright.methods.deep_sdf.method import DeepSdfMethod, bypassed, learning_rate, sdf_loss, shape_penalties
 from shapewright.methods.deep_sdf.observations import Bounds, draw, exact, from_samples
 from shapewright.methods.deep_sdf.samples import SampleStore
 from tests.methods.sdf_family import ball_rows
@@ -298,3 +298,48 @@ def test_a_shape_without_inside_is_refused():
     outside, inside = split(ball_rows(0.5))
     with pytest.raises(ValueError, match="Shape 1 has no sample"):
         SampleStore([outside, outside], [inside, inside[:0]])
+
+
+def test_layers_join_one_after_another():
+    config = replace(SMALL, network=DecoderConfig(widths=(16,) * 8, keep_width=True), loss=LossConfig(grow=True))
+    assert bypassed(config, 1) == (0, 0, 0, 0, 0, 1, 1, 1, 0)
+    assert bypassed(config, 300)[5:] == pytest.approx((0.5, 1, 1, 0))
+    assert bypassed(config, 1200) == ()
+    decoder = DeepSdfMethod(config, None, 1, torch.device("cpu")).decoder
+    points, codes = torch.rand(1, 20, 3), torch.rand(1, config.network.code_length)
+    with torch.no_grad():
+        young = decoder(points, codes, bypass=bypassed(config, 1))
+        for layer in (5, 6, 7):
+            decoder.get_submodule(f"lin{layer}").bias += 1.0
+        torch.testing.assert_close(decoder(points, codes, bypass=bypassed(config, 1)), young)
+        assert not torch.allclose(decoder(points, codes), young)
+
+
+def test_the_eikonal_term_is_the_mean_deviation_of_the_slope():
+    points = torch.rand(1, 50, 3, requires_grad=True)
+    field = 1.5 * points[..., 0]
+    total = shape_penalties(LossConfig(eikonal=2.0), points, field, field.detach())
+    assert float(total) == pytest.approx(2.0 * 50 * 0.25, rel=1e-5)
+
+
+def test_the_off_surface_term_counts_far_samples_alone():
+    points = torch.zeros(1, 3, 3)
+    total = shape_penalties(
+        LossConfig(off_surface=1.0), points, torch.tensor([[0.0, 0.01, 0.0]]), torch.tensor([[0.5, -0.5, 0.05]])
+    )
+    assert float(total) == pytest.approx(1.0 + math.exp(-1.0), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [LossConfig(kind="curriculum", grow=True), LossConfig(kind="igr", eikonal=0.1), LossConfig(off_surface=0.01)],
+)
+def test_every_loss_learns(loss):
+    _, losses = train(replace(SMALL, loss=loss), steps=150)
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_codes_can_be_kept_on_a_sphere():
+    config = replace(SMALL, codes=CodeConfig(bound=0.5, on_sphere=True, penalty_kind="square"))
+    method, _ = train(config, steps=3)
+    torch.testing.assert_close(method.codes.norm(dim=1), torch.full((5,), 0.5))

@@ -60,6 +60,12 @@ class LatentTable:
             everywhere[shapes] = gradient
             self._move(torch.arange(len(self.codes), device=shapes.device), everywhere, rate)
 
+    @torch.no_grad()
+    def put_on_sphere(self, shapes: Int64[Tensor, " batch"], radius: float) -> None:
+        """Scale the codes of some shapes to one length."""
+        codes = self.codes[shapes]
+        self.codes[shapes] = codes * (radius / codes.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
     def _move(self, rows: Int64[Tensor, " n"], gradient: Float[Tensor, "n code"], rate: float) -> None:
         steps = self._steps[rows] + 1
         mean = BETAS[0] * self._mean[rows] + (1 - BETAS[0]) * gradient

@@ -20,6 +20,8 @@ from shapewright.methods.deep_sdf.samples import Batch, SampleStore
 CURRICULUM_EPOCHS = (200, 600, 1000)
 CURRICULUM_TOLERANCES = (0.025, 0.01, 0.0025, 0.0)
 CURRICULUM_WEIGHTS = (0.0, 0.1, 0.2, 0.5)
+FIRST_GROWN, GROWTH_EPOCHS = 5, 200
+OFF_SURFACE_SLOPE = 100.0
 
 
 def learning_rate(config: RateConfig, epoch: int, progress: float) -> float:
@@ -55,7 +57,7 @@ def sdf_loss(
 
     ``l1`` is DeepSDF's eq. 4. ``curriculum`` tolerates errors up to ``eps`` and weights samples on the wrong side of
     the surface's level by ``1 + mu`` (Curriculum DeepSDF, eq. 4-6); both change with the epoch. ``sal`` compares
-    absolute values (SAL, eq. 3).
+    absolute values (SAL, eq. 3), ``igr`` distances of any size.
 
     Args:
         config: The loss.
@@ -67,6 +69,8 @@ def sdf_loss(
     target = sdf.clamp(-config.clamp, config.clamp)
     if config.kind == "sal":
         return (predicted.abs() - target.abs()).abs()
+    if config.kind == "igr":
+        return (predicted - sdf).abs()
     if clamp_prediction:
         predicted = predicted.clamp(-config.clamp, config.clamp)
     if config.kind == "l1":
@@ -74,6 +78,34 @@ def sdf_loss(
     stage = sum(epoch >= end for end in CURRICULUM_EPOCHS)
     hard = 1 + CURRICULUM_WEIGHTS[stage] * target.sign() * (target - predicted).sign()
     return functional.relu((predicted - target).abs() - CURRICULUM_TOLERANCES[stage]) * hard
+
+
+def bypassed(config: DeepSdfConfig, epoch: int) -> tuple[float, ...]:
+    """Return the share of each layer's input that goes past it: 1 for layers that have not joined yet.
+
+    The sixth layer joins after 200 epochs, the seventh after 600, the eighth after 1000, each over 200 epochs
+    (Curriculum DeepSDF, arXiv:2003.08593, section 3.3).
+    """
+    if not config.loss.grow:
+        return ()
+    shares = [0.0] * (len(config.network.widths) + 1)
+    for layer, start in zip(range(FIRST_GROWN, len(shares) - 1), CURRICULUM_EPOCHS, strict=False):
+        shares[layer] = min(max(1.0 - (epoch - start) / GROWTH_EPOCHS, 0.0), 1.0)
+    return tuple(shares) if any(shares) else ()
+
+
+def shape_penalties(
+    config: LossConfig, points: Float[Tensor, "shapes n 3"], predicted: Float[Tensor, "shapes n"], sdf: Tensor
+) -> Float[Tensor, ""]:
+    """Return the sum over the samples of the eikonal and the off-surface term, weighted."""
+    total = predicted.new_zeros(())
+    if config.off_surface:
+        far = sdf.abs() > config.clamp
+        total = total + config.off_surface * torch.where(far, (-OFF_SURFACE_SLOPE * predicted.abs()).exp(), 0.0).sum()
+    if config.eikonal:
+        (gradient,) = torch.autograd.grad(predicted.sum(), points, create_graph=True)
+        total = total + config.eikonal * (gradient.norm(dim=-1) - 1).square().sum()
+    return total
 
 
 class DeepSdfMethod:
@@ -138,6 +170,8 @@ class DeepSdfMethod:
         self.optimizer.step()
         if codes.grad is not None:
             self.table.step(batch.shapes, codes.grad, rates[1])
+            if config.codes.on_sphere and config.codes.bound is not None:
+                self.table.put_on_sphere(batch.shapes, config.codes.bound)
         norms = torch._foreach_norm(list(self.decoder.parameters()))
         names = (name for name, _ in self.decoder.named_parameters())
         by_name = {f"norm.{name}": norm.detach() for name, norm in zip(names, norms, strict=True)}
@@ -152,10 +186,13 @@ class DeepSdfMethod:
         data_loss = code_length = positive = clamped = 0.0
         weight = config.codes.penalty * ramp
         for part in torch.arange(len(batch.shapes)).tensor_split(min(config.optim.batch_split, len(batch.shapes))):
-            predicted = self.decoder(batch.points[part], codes[part], self._dtype)
+            points = batch.points[part].requires_grad_(config.loss.eikonal > 0)
+            predicted = self.decoder(points, codes[part], self._dtype, bypassed(config, epoch))
             loss = sdf_loss(config.loss, predicted, batch.sdf[part], epoch, clamp_prediction).sum() / count
-            length = codes[part].norm(dim=1).sum() / len(batch.shapes)
-            (loss + weight * length).backward()
+            size = codes[part].norm(dim=1) if config.codes.penalty_kind == "norm" else codes[part].square().mean(dim=1)
+            length = size.sum() / len(batch.shapes)
+            extra = shape_penalties(config.loss, points, predicted, batch.sdf[part]) / count
+            (loss + weight * length + extra).backward()
             data_loss += float(loss.detach())
             code_length += float(length.detach())
             positive += float((predicted.detach() > 0).sum()) / count

@@ -7,6 +7,7 @@ enters the layers as a bias ("factorised"): the same function as of concatenated
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,6 +48,19 @@ class LayerWeights:
             for name in ("hidden", "code", "position", "bias")
         }
         return replace(self, **parts, norm=None if self.norm is None else tuple(p.detach() for p in self.norm))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hold what a decoder does in training alone.
+
+    Args:
+        training: Set outputs to zero as the settings say.
+        bypass: For each layer the share of its input that goes past it; empty: none.
+    """
+
+    training: bool = False
+    bypass: tuple[float, ...] = ()
 
 
 class _Linear(nn.Module):
@@ -180,6 +194,7 @@ class Decoder(nn.Module):
         points: Float[Tensor, "shapes n 3"],
         codes: Float[Tensor, "shapes code"],
         dtype: torch.dtype | None = None,
+        bypass: Sequence[float] = (),
     ) -> Float[Tensor, "shapes n"]:
         """Return the distances at the points of several shapes.
 
@@ -188,6 +203,7 @@ class Decoder(nn.Module):
             codes: One code a shape.
             dtype: Type in which the hidden layers are multiplied, that of ``points`` by default; positions, codes and
                 the result keep theirs.
+            bypass: For each layer the share ``a`` of ``a h + (1 - a) layer(h)`` that goes past it; none: 0 everywhere.
         """
         layers = self.layers()
         added = conditions(layers, codes)
@@ -197,7 +213,7 @@ class Decoder(nn.Module):
             # Each point loses other numbers of its shape's code.
             dropped = functional.dropout(codes[:, None].expand(-1, points.shape[1], -1), LATENT_DROPOUT)
             added[0] = functional.linear(dropped, first.code, first.bias)
-        return evaluate(self.config, layers, points, added, dtype, self.training)
+        return evaluate(self.config, layers, points, added, dtype, Stage(self.training, tuple(bypass)))
 
     def fold(self) -> FoldedDecoder:
         """Return the decoder with its weights normalised once and frozen."""
@@ -220,7 +236,7 @@ def evaluate(
     points: Float[Tensor, "shapes n 3"],
     added: list[Float[Tensor, "shapes out"] | Float[Tensor, "shapes n out"]],
     dtype: torch.dtype | None = None,
-    training: bool = False,
+    stage: Stage | None = None,
 ) -> Float[Tensor, "shapes n"]:
     """Return the distances of a decoder whose layers' conditions are known.
 
@@ -232,16 +248,19 @@ def evaluate(
         points: Positions in the unit sphere.
         added: What ``conditions`` returns; for each point where it differs among a shape's points.
         dtype: Type in which the hidden layers are multiplied; by default that of ``points``.
-        training: Set outputs to zero as the settings say.
+        stage: What is special in training.
     """
-    dtype = dtype or points.dtype
+    dtype, stage = dtype or points.dtype, stage or Stage()
     features = encode_positions(points, config)
-    shares = [config.dropout if training and index in config.dropout_layers else 0.0 for index in range(len(layers))]
-    if _can_fuse(layers, points, added):
+    shares = [
+        config.dropout if stage.training and index in config.dropout_layers else 0.0 for index in range(len(layers))
+    ]
+    if _can_fuse(layers, points, added) and not any(stage.bypass):
         hidden, position = [layer.hidden for layer in layers], [layer.position for layer in layers]
         value = evaluate_stack(Stack(hidden, position, added, shares, dtype), features)
     else:
-        value = _evaluate_by_layer(layers, features, added, shares, dtype)
+        bypass = stage.bypass or (0.0,) * len(layers)
+        value = _evaluate_by_layer(layers, features, added, list(zip(shares, bypass, strict=True)), dtype)
     return (value.tanh() if config.use_tanh else value).tanh()
 
 
@@ -259,10 +278,13 @@ def _evaluate_by_layer(
     layers: list[LayerWeights],
     features: Float[Tensor, "shapes n features"],
     added: list[Float[Tensor, "shapes out"] | Float[Tensor, "shapes n out"]],
-    dropout: list[float],
+    shares: list[tuple[float, float]],
     dtype: torch.dtype,
 ) -> Float[Tensor, "shapes n"]:
-    """Return the last layer's output; derivatives of any order by everything."""
+    """Return the last layer's output; derivatives of any order by everything.
+
+    ``shares`` holds for each layer what dropout sets to zero, and what goes past the layer.
+    """
     hidden = features
     last = len(layers) - 1
     for index, (layer, offset) in enumerate(zip(layers, added, strict=True)):
@@ -272,13 +294,17 @@ def _evaluate_by_layer(
         if index == last:
             assert layer.hidden is not None
             return (functional.linear(hidden.to(features.dtype), layer.hidden) + condition)[..., 0]
+        before = hidden
         if layer.hidden is None:
             hidden = condition.to(dtype)
         else:
             hidden = functional.linear(hidden, layer.hidden.to(dtype)) + condition.to(dtype)
         if layer.norm is not None:
             hidden = functional.layer_norm(hidden, hidden.shape[-1:], *(part.to(dtype) for part in layer.norm))
-        hidden = functional.dropout(functional.relu(hidden), dropout[index], dropout[index] > 0)
+        dropout, past = shares[index]
+        hidden = functional.dropout(functional.relu(hidden), dropout, dropout > 0)
+        if past:
+            hidden = past * before + (1 - past) * hidden
     raise AssertionError("A decoder has a last layer.")
 
 
