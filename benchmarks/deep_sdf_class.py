@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from shapewright.methods.deep_sdf.controls import ShapeLibrary, poisson_control, trimmed_poisson_control
-from shapewright.methods.deep_sdf.fusion import FusionConfig, fuse
+from shape_library import ShapeLibrary, poisson_surface, trimmed_poisson_surface
 
 from shapewright.data.partial_views import ScanView, front_view_scan
 from shapewright.data.sdf_samples import SdfFolder, ShapeKey, write_split
@@ -31,8 +30,10 @@ from shapewright.geometry.mesh import Mesh
 from shapewright.io.files import write_json
 from shapewright.io.images import write_image
 from shapewright.methods.deep_sdf.completion import CompletionConfig, complete
-from shapewright.methods.deep_sdf.fitting import with_weights
-from shapewright.methods.deep_sdf.judging import NEAR_SURFACE, codes_of, split_samples
+from shapewright.methods.deep_sdf.fitting import fit_codes, refine
+from shapewright.methods.deep_sdf.fusion import FusionConfig, fuse
+from shapewright.methods.deep_sdf.judging import NEAR_SURFACE, split_samples
+from shapewright.methods.deep_sdf.observations import from_samples
 from shapewright.methods.deep_sdf.presets import PRESETS
 from shapewright.methods.deep_sdf.shapes import VARIANT_MARK, ShapeSet
 from shapewright.methods.deep_sdf.space import ShapeSpace
@@ -108,7 +109,7 @@ class Benchmark:
 
 def split_keys(folder: SdfFolder, options: argparse.Namespace, split: int) -> tuple[list[ShapeKey], list[ShapeKey]]:
     """Return learned and unseen shapes: whole groups of similar ones go to one side, variants with their original."""
-    healthy = [key for key in folder if folder.manifest[str(key)]["state"] == "ok"]
+    healthy = [key for key in folder.files if folder.manifest[str(key)]["state"] == "ok"]
     if options.members == "variants":
         members = [key for key in healthy if VARIANT_MARK in key.name]
         random.Random(split).shuffle(members)
@@ -146,28 +147,28 @@ def groups_by_distance(folder: SdfFolder, keys: Sequence[ShapeKey]) -> dict[str,
 def judge_all(space: ShapeSpace, bench: Benchmark, completes: bool, place: Path) -> list[dict[str, Any]]:
     """Return the figures of all unseen shapes, and write a picture of them."""
     items, rows = [], []
-    keys = space.shapes.test
-    started = time.process_time()
-    codes = codes_of(space, keys, refined=True, overwrite=True)
-    fit_seconds = (time.process_time() - started) / len(keys)
-    plain = codes_of_plain(space, keys)
-    for key in keys:
+    for key in space.shapes.test:
         truth = PreparedShape(bench.mesh(key), QUICK)
-        _, held = split_samples(space, key)
+        seen, held = split_samples(space, key)
         support = held[held[:, 3].abs() < NEAR_SURFACE][:, :3]
-        fitted = surface(space, plain[key], support, None)
-        refined = surface(space, codes[key].code, support, with_weights(space.decoder, codes[key].refined))
+        started = time.process_time()
+        bounds = from_samples(seen)
+        code = fit_codes(space.fit_context(), [bounds], space.config.fit).codes[0, 0]
+        done = time.process_time()
+        decoder, moved = refine(space.fit_context(), bounds, code, space.config.fit)
+        seconds = {"fit_cpu_s": done - started, "refine_cpu_s": time.process_time() - done}
+        fitted, refined = surface(space, code, support, None), surface(space, moved, support, decoder)
         oracle = bench.library.oracle(truth)
         shown = {"fit": fitted, "refined": refined, "oracle": oracle, "medoid": bench.library.medoid()}
-        item: dict[str, Any] = {"id": str(key), "fit_cpu_s": fit_seconds}
+        item: dict[str, Any] = {"id": str(key), **seconds}
         item |= {name: score(mesh, truth) for name, mesh in shown.items()}
         item["fit"]["chamfer_30k_x1000"] = score(fitted, PreparedShape(truth.mesh, FULL))[CD]
         pictures = [truth.mesh, fitted, refined, oracle]
         if completes:
-            scores, meshes, seen = complete_view(space, bench, truth)
+            scores, meshes, points = complete_view(space, bench, truth)
             item |= scores
             drawn = [draw_mesh(mesh, VIEW) for mesh in pictures]
-            drawn.append(draw_mesh(NOTHING, VIEW, points=PointLayer(seen)))
+            drawn.append(draw_mesh(NOTHING, VIEW, points=PointLayer(points)))
             rows.append(drawn + [draw_mesh(mesh, VIEW) for mesh in meshes])
         else:
             rows.append([draw_mesh(mesh, VIEW) for mesh in pictures])
@@ -180,18 +181,6 @@ def judge_all(space: ShapeSpace, bench: Benchmark, completes: bool, place: Path)
     heads += ["seen", "guess", "fused", "trimmed Poisson"] * completes
     write_image(place / "shapes.png", draw_grid(rows, heads, [item["id"] for item in items]))
     return items
-
-
-def codes_of_plain(space: ShapeSpace, keys: Sequence[ShapeKey]) -> dict[ShapeKey, torch.Tensor]:
-    """Return the codes alone: the refined fit moves them together with the layers."""
-    from shapewright.methods.deep_sdf.fitting import fit_codes
-    from shapewright.methods.deep_sdf.observations import from_samples
-
-    found = {}
-    for key in keys:
-        bounds = from_samples(split_samples(space, key)[0])
-        found[key] = fit_codes(space.fit_context(), [bounds], space.config.fit).codes[0, 0]
-    return found
 
 
 NOTHING = Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
@@ -225,7 +214,7 @@ def complete_view(
     fitted = time.process_time()
     fused = fuse(scan, space.field(code), FusionConfig())
     done = time.process_time()
-    poisson, trimmed = poisson_control(scan), trimmed_poisson_control(scan)
+    poisson, trimmed = poisson_surface(scan), trimmed_poisson_surface(scan)
     nearest = bench.library.nearest_to_points(scan.points)
     meshes = {
         "guess": guess, "fused": fused, "poisson": poisson, "trimmed_poisson": trimmed, "nearest_by_points": nearest

@@ -225,7 +225,7 @@ class FitConfig:
     iterations: int = 800
     starts: int = 8
     start_iterations: int = 50
-    samples: int = 4096
+    samples: int = 2048
     rate: float = 1e-2
     prior: float = 1e-4
     refine_iterations: int = 400

@@ -24,7 +24,7 @@ _CPU_NETWORK = DecoderConfig(
     encoding="fourier",
     octaves=4,
 )
-_CPU_OPTIM = OptimConfig(decoder_rate=RateConfig(initial=2e-3), code_rate=RateConfig(initial=1e-2), row_wise=True)
+_CPU_OPTIM = OptimConfig(decoder_rate=RateConfig(initial=2e-3), code_rate=RateConfig(initial=5e-3), row_wise=True)
 
 PRESETS: dict[str, DeepSdfConfig] = {
     # A laptop: a few shapes in minutes.
@@ -37,7 +37,7 @@ PRESETS: dict[str, DeepSdfConfig] = {
         codes=CodeConfig(init_std=0.01),
         optim=_CPU_OPTIM,
         data=DataConfig(samples_per_shape=512, shapes_per_batch=16),
-        train=TrainConfig(steps=8000),
+        train=TrainConfig(steps=6000),
     ),
     # The published system (arXiv:1901.05103), with Curriculum DeepSDF's loss (arXiv:2003.08593) as an option.
     "paper": paper_config(),
