@@ -6,10 +6,21 @@ from pathlib import Path
 
 from shapewright.cli.console import start_log
 
+HELP = """usage: shapewright reconstruct INPUT --out RUN [OPTIONS]
+
+INPUT is one of
+  a folder of a scene     pictures, cameras and masks become a coloured mesh
+  a file, alone           points, signed distances or a messy mesh become a clean mesh of one shape
+  a file, with --run RUN  a mesh, samples, points or a depth map become a whole shape of a learned category
+
+The options follow the input: shapewright reconstruct INPUT --help, or with --run RUN --help."""
+
 
 def run(words: list[str]) -> None:
     """Run the verb: with ``--run`` by a shape space, on a file as one shape, on a folder from pictures."""
-    if any(word == "--run" or word.startswith("--run=") for word in words):
+    if not words or words in (["-h"], ["--help"]):
+        print(HELP)
+    elif any(word == "--run" or word.startswith("--run=") for word in words):
         from shapewright.cli import deep_sdf
 
         deep_sdf.reconstruct(words)
