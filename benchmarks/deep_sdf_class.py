@@ -27,12 +27,13 @@ from shapewright.data.sdf_samples import SdfFolder, ShapeKey, write_split
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
-from shapewright.io.files import write_json
+from shapewright.geometry.topology import is_watertight
+from shapewright.io.files import read_json, write_json
 from shapewright.io.images import write_image
 from shapewright.methods.deep_sdf.completion import CompletionConfig, complete
 from shapewright.methods.deep_sdf.fitting import fit_codes, refine
 from shapewright.methods.deep_sdf.fusion import FusionConfig, fuse
-from shapewright.methods.deep_sdf.judging import NEAR_SURFACE, split_samples
+from shapewright.methods.deep_sdf.judging import NEAR_SURFACE, sample_metrics, split_samples
 from shapewright.methods.deep_sdf.observations import from_samples
 from shapewright.methods.deep_sdf.presets import PRESETS
 from shapewright.methods.deep_sdf.shapes import VARIANT_MARK, ShapeSet
@@ -44,6 +45,7 @@ from shapewright.rendering.picture_camera import MeshView
 
 F, CD = "f_score_radius_2pct", "chamfer_x1000"
 VIEW = MeshView(center=(0.0, 0.0, 0.0), radius=1.0, size_px=200)
+BACK = dataclasses.replace(VIEW, azimuth_deg=210.0)
 SCAN_POINTS, SCAN_AZIMUTH_DEG = 5000, 30.0
 QUICK = ShapeMetricOptions.quick()
 FULL = ShapeMetricOptions()
@@ -62,34 +64,39 @@ def main() -> None:
     parser.add_argument("--first-split", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--preset", default="cpu-class")
-    parser.add_argument("--complete", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--what", choices=("fit", "complete", "both"), default="both")
+    parser.add_argument("--reuse", action="store_true", help="take the trained runs of an earlier call")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for split in range(options.first_split, options.first_split + options.splits):
-        write_json(options.out / f"split{split}.json", run_split(options, split))
+        space, seconds = train_split(options, split)
+        learned = [space.shapes.train[i] for i in space.shapes.originals] or list(space.shapes.train)
+        bench = Benchmark(space.shapes, learned)
+        for what in ("fit", "complete") if options.what == "both" else (options.what,):
+            items = (judge_fits if what == "fit" else judge_completions)(space, bench, options.out / f"split{split}")
+            result = {"learned": len(space.shapes.train), **seconds, "items": items}
+            write_json(options.out / f"split{split}_{what}.json", result)
     print(summary_table(options.out))
 
 
-def run_split(options: argparse.Namespace, split: int) -> dict[str, Any]:
-    """Train on one split and return the figures of every unseen shape."""
-    folder = SdfFolder(options.samples)
-    train_keys, test_keys = split_keys(folder, options, split)
+def train_split(options: argparse.Namespace, split: int) -> tuple[ShapeSpace, dict[str, float]]:
+    """Return the shape space of one split, and the seconds of its training."""
     place = options.out / f"split{split}"
-    place.mkdir(exist_ok=True)
-    write_split(place / "train.json", train_keys)
-    write_split(place / "test.json", test_keys)
-    config = PRESETS[options.preset]
-    data = dataclasses.replace(
-        config.data, train_split=str((place / "train.json").resolve()), test_split=str((place / "test.json").resolve())
-    )
-    length = config.train if options.steps is None else dataclasses.replace(config.train, steps=options.steps)
-    started, wall = time.process_time(), time.monotonic()
-    train(dataclasses.replace(config, data=data, train=length), options.samples, place / "run", Start(force=True))
-    seconds = {"train_cpu_s": time.process_time() - started, "train_wall_s": time.monotonic() - wall}
-    space = ShapeSpace.open(place / "run")
-    library = [space.shapes.train[i] for i in space.shapes.originals] or list(space.shapes.train)
-    judged = judge_all(space, Benchmark(space.shapes, library), options.complete, place)
-    return {"seconds": seconds, "train": len(train_keys), "items": judged}
+    if not options.reuse:
+        place.mkdir(exist_ok=True)
+        names = {}
+        for name, keys in zip(("train", "test"), split_keys(SdfFolder(options.samples), options, split), strict=True):
+            names[name] = place / f"{name}.json"
+            write_split(names[name], keys)
+        config = PRESETS[options.preset]
+        splits = {f"{name}_split": str(path.resolve()) for name, path in names.items()}
+        length = config.train if options.steps is None else dataclasses.replace(config.train, steps=options.steps)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **splits), train=length)
+        started, wall = time.process_time(), time.monotonic()
+        run = train(config, options.samples, place / "run", Start(force=True))
+        spent = {"train_cpu_s": time.process_time() - started, "train_wall_s": time.monotonic() - wall}
+        write_json(run.path / "seconds.json", spent)
+    return ShapeSpace.open(place / "run"), read_json(place / "run" / "seconds.json")
 
 
 class Benchmark:
@@ -144,8 +151,8 @@ def groups_by_distance(folder: SdfFolder, keys: Sequence[ShapeKey]) -> dict[str,
     return {key.name: str(label) for key, label in zip(keys, labels, strict=True)}
 
 
-def judge_all(space: ShapeSpace, bench: Benchmark, completes: bool, place: Path) -> list[dict[str, Any]]:
-    """Return the figures of all unseen shapes, and write a picture of them."""
+def judge_fits(space: ShapeSpace, bench: Benchmark, place: Path) -> list[dict[str, Any]]:
+    """Return the figures of codes and refined layers of all unseen shapes, and write a picture of them."""
     items, rows = [], []
     for key in space.shapes.test:
         truth = PreparedShape(bench.mesh(key), QUICK)
@@ -157,30 +164,66 @@ def judge_all(space: ShapeSpace, bench: Benchmark, completes: bool, place: Path)
         done = time.process_time()
         decoder, moved = refine(space.fit_context(), bounds, code, space.config.fit)
         seconds = {"fit_cpu_s": done - started, "refine_cpu_s": time.process_time() - done}
-        fitted, refined = surface(space, code, support, None), surface(space, moved, support, decoder)
-        oracle = bench.library.oracle(truth)
-        shown = {"fit": fitted, "refined": refined, "oracle": oracle, "medoid": bench.library.medoid()}
-        item: dict[str, Any] = {"id": str(key), **seconds}
-        item |= {name: score(mesh, truth) for name, mesh in shown.items()}
-        item["fit"]["chamfer_30k_x1000"] = score(fitted, PreparedShape(truth.mesh, FULL))[CD]
-        pictures = [truth.mesh, fitted, refined, oracle]
-        if completes:
-            scores, meshes, points = complete_view(space, bench, truth)
-            item |= scores
-            drawn = [draw_mesh(mesh, VIEW) for mesh in pictures]
-            drawn.append(draw_mesh(NOTHING, VIEW, points=PointLayer(points)))
-            rows.append(drawn + [draw_mesh(mesh, VIEW) for mesh in meshes])
-        else:
-            rows.append([draw_mesh(mesh, VIEW) for mesh in pictures])
+        meshes = {
+            "fit": surface(space, code, support, None),
+            "refined": surface(space, moved, support, decoder),
+            "oracle": bench.library.oracle(truth),
+            "medoid": bench.library.medoid(),
+        }
+        item = {"id": str(key), **seconds, **{name: score(mesh, truth) for name, mesh in meshes.items()}}
+        item["fit"]["chamfer_30k_x1000"] = score(meshes["fit"], PreparedShape(truth.mesh, FULL))[CD]
+        item["refined"] |= sample_metrics(space.field(moved, decoder), held, space.config.loss.clamp)
+        rows.append([draw_mesh(mesh, VIEW) for mesh in (truth.mesh, *meshes.values())])
         items.append(item)
-        print(
-            json.dumps({name: round(value[F], 3) for name, value in item.items() if isinstance(value, dict)}),
-            flush=True,
-        )
-    heads = ["truth", "fitted code", "last layers too", "oracle retrieval"]
-    heads += ["seen", "guess", "fused", "trimmed Poisson"] * completes
-    write_image(place / "shapes.png", draw_grid(rows, heads, [item["id"] for item in items]))
+        tell(item)
+    heads = ["truth", "fitted code", "last layers too", "oracle retrieval", "medoid"]
+    write_image(place / "fits.png", draw_grid(rows, heads, [item["id"] for item in items]))
     return items
+
+
+def judge_completions(space: ShapeSpace, bench: Benchmark, place: Path) -> list[dict[str, Any]]:
+    """Complete every unseen shape from one view of it; return the figures beside the controls, and write a picture."""
+    items, rows = [], []
+    for key in space.shapes.test:
+        truth = PreparedShape(bench.mesh(key), QUICK)
+        scan = front_view_scan(truth.mesh, ScanView(azimuth_deg=SCAN_AZIMUTH_DEG), SCAN_POINTS)
+        started = time.process_time()
+        code = complete(space.fit_context(), scan, CompletionConfig(), space.config.fit).fit.codes[0, 0]
+        guess = surface(space, code, scan.points, None)
+        fitted = time.process_time()
+        fused = fuse(scan, space.field(code), FusionConfig())
+        seconds = {"complete_cpu_s": fitted - started, "fuse_cpu_s": time.process_time() - fitted}
+        meshes = {
+            "guess": guess,
+            "fused": fused,
+            "trimmed_poisson": trimmed_poisson_surface(scan),
+            "poisson": poisson_surface(scan),
+            "nearest_by_points": bench.library.nearest_to_points(scan.points),
+            "medoid": bench.library.medoid(),
+        }
+        item = {"id": str(key), **seconds, **{name: score(mesh, truth) for name, mesh in meshes.items()}}
+        item["fused"]["seen_distance"] = compare_points(scan.points, fused).mean
+        item["fused"]["watertight"] = float(is_watertight(fused))
+        seen = draw_mesh(NOTHING, VIEW, points=PointLayer(scan.points, normals=scan.normals))
+        rows.append([seen, *(draw_mesh(mesh, VIEW) for mesh in (*list(meshes.values())[:4], truth.mesh))])
+        rows.append(
+            [
+                draw_mesh(NOTHING, VIEW, points=PointLayer(scan.points)),
+                *(draw_mesh(mesh, BACK) for mesh in (*list(meshes.values())[:4], truth.mesh)),
+            ]
+        )
+        items.append(item)
+        tell(item)
+    heads = ["seen", "guess", "fused", "trimmed Poisson", "Poisson", "truth"]
+    names = [name for item in items for name in (item["id"], "from behind")]
+    write_image(place / "completions.png", draw_grid(rows, heads, names))
+    return items
+
+
+def tell(item: dict[str, Any]) -> None:
+    """Print the F-scores of one shape."""
+    scores = {name: round(value[F], 3) for name, value in item.items() if isinstance(value, dict)}
+    print(item["id"], json.dumps(scores), flush=True)
 
 
 NOTHING = Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
@@ -202,34 +245,10 @@ def score(mesh: Mesh, truth: PreparedShape) -> Scores:
     return {name: metrics[name] for name in (F, "f_score_radius_1pct", CD, "chamfer_floor_x1000")}
 
 
-def complete_view(
-    space: ShapeSpace, bench: Benchmark, truth: PreparedShape
-) -> tuple[dict[str, Scores], list[Mesh], torch.Tensor]:
-    """Complete a shape from one view of it; return the scores beside the controls, and what to draw."""
-    scan = front_view_scan(truth.mesh, ScanView(azimuth_deg=SCAN_AZIMUTH_DEG), SCAN_POINTS)
-    started = time.process_time()
-    posed = complete(space.fit_context(), scan, CompletionConfig(), space.config.fit)
-    code = posed.fit.codes[0, 0]
-    guess = surface(space, code, scan.points, None)
-    fitted = time.process_time()
-    fused = fuse(scan, space.field(code), FusionConfig())
-    done = time.process_time()
-    poisson, trimmed = poisson_surface(scan), trimmed_poisson_surface(scan)
-    nearest = bench.library.nearest_to_points(scan.points)
-    meshes = {
-        "guess": guess, "fused": fused, "poisson": poisson, "trimmed_poisson": trimmed, "nearest_by_points": nearest
-    }  # fmt: skip
-    scores = {name: score(mesh, truth) for name, mesh in meshes.items()}
-    scores["fused"]["seen_distance"] = compare_points(scan.points, fused).mean
-    scores["fused"]["cpu_s"] = done - fitted
-    scores["guess"]["cpu_s"] = fitted - started
-    return scores, [guess, fused, trimmed], scan.points
-
-
 def summary_table(out: Path) -> str:
     """Return the table of all splits in ``out`` as Markdown."""
     lines = ["| split | unseen | what | F@.02 | F@.01 | CD x1000 (8k) |", "|---|---|---|---|---|---|"]
-    for path in sorted(out.glob("split*.json")):
+    for path in sorted(out.glob("split*_*.json")):
         result = json.loads(path.read_text())
         items = result["items"]
         names = [name for name, value in items[0].items() if isinstance(value, dict)]
@@ -247,8 +266,6 @@ def shares(items: Sequence[dict[str, Any]]) -> str:
     """Return in how many shapes one result beats another."""
 
     def share(one: str, other: str, metric: str) -> str:
-        if one not in items[0] or other not in items[0]:
-            return "-"
         sign = -1 if metric == CD else 1
         wins = sum(sign * item[one][metric] > sign * item[other][metric] for item in items)
         return f"{wins / len(items):.0%}"
@@ -256,7 +273,11 @@ def shares(items: Sequence[dict[str, Any]]) -> str:
     pairs = [("fit", "oracle", F), ("guess", "poisson", CD), ("guess", "medoid", CD)]
     pairs += [("guess", "nearest_by_points", F), ("fused", "trimmed_poisson", F)]
     pairs += [("fused", "poisson", CD), ("fused", "medoid", CD), ("fused", "nearest_by_points", F)]
-    return "; ".join(f"{one} beats {other} ({metric[:2]}): {share(one, other, metric)}" for one, other, metric in pairs)
+    return "; ".join(
+        f"{one} beats {other} ({'F' if metric == F else 'CD'}): {share(one, other, metric)}"
+        for one, other, metric in pairs
+        if one in items[0] and other in items[0]
+    )
 
 
 if __name__ == "__main__":
