@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from shapewright.checks import check_range
@@ -253,7 +253,7 @@ def _decide(
 
 def _sheets(
     means: _PatchMeans, doubled: np.ndarray, on_border: np.ndarray, front: np.ndarray, back: np.ndarray
-) -> Float[np.ndarray, " patches"]:
+) -> Bool[np.ndarray, " patches"]:
     """Tell which patches are doubled, open and seen from both sides: cloth, which encloses nothing."""
     has_border = np.bincount(means.label, weights=on_border) > 0
     both_seen = np.minimum(front, back) > np.maximum(front, back) / 2
