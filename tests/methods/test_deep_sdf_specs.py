@@ -278,6 +278,7 @@ def test_a_key_of_early_examples_without_effect_is_accepted():
         ("NetworkSpecs.latent_in", [0], r"a layer of latent_in must lie in \[1, 8\], got 0", "Correct"),
         ("NetworkSpecs.dropout_prob", 1.5, "dropout must lie in", "Correct"),
         ("CodeLength", 509, "layer 3 of NetworkSpecs.dims has 512 outputs", "wider layers"),
+        ("NetworkSpecs", {"dims": [8, 3], "xyz_in_all": True}, r"layer 1 .* the position takes 3", "wider layers"),
         ("LearningRateSchedule", [CHAIRS["LearningRateSchedule"][0]], "LearningRateSchedule is", "two schedules"),
         ("LearningRateSchedule.1.Type", "step", r"Schedule\[1\]: Type is 'step'", "Did you mean 'Step'?"),
         ("LearningRateSchedule.1.Interval", 0, "Interval is 0", "Correct"),

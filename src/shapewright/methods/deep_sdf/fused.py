@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+# Numbers of a layer's output in a part: on the processor two megabytes in 16 bits, on a device enough to fill it.
 CHUNK_NUMBERS = 1 << 20
+DEVICE_CHUNK_NUMBERS = 1 << 27
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -102,7 +104,8 @@ class _Pass:
         """Yield slices of shapes and points: some whole shapes, or a part of one."""
         num_shapes, num_points = self.features.shape[:2]
         widest = max(added.shape[1] for added in self.added)
-        limit = max(CHUNK_NUMBERS // widest, 1)
+        numbers = CHUNK_NUMBERS if self.features.device.type == "cpu" else DEVICE_CHUNK_NUMBERS
+        limit = max(numbers // widest, 1)
         shapes_at_once = max(limit // max(num_points, 1), 1)
         for first in range(0, num_shapes, shapes_at_once):
             for start in range(0, num_points, limit):
@@ -220,9 +223,9 @@ def _needed(flags: Sequence[bool], num_layers: int) -> _Needed:
 
 class _StackFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stack: Stack, features: Tensor, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Any, stack: Stack, features: Tensor, *tensors: Tensor | None) -> Tensor:  # noqa: ARG004 - torch's
         ctx.run = _Pass(stack, features.detach())
-        ctx.needed = _needed([t is not None and t.requires_grad for t in tensors], len(stack.hidden))
+        ctx.needed = _needed(ctx.needs_input_grad[2:], len(stack.hidden))
         kept: list[Tensor] = []
         out: Tensor = ctx.run.forward(kept)
         ctx.save_for_backward(*kept)

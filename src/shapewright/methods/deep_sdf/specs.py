@@ -354,11 +354,13 @@ def _schedule(rate: RateConfig, num_epochs: int) -> dict[str, Any]:
 
 def _check_room(network: DecoderConfig, where: str) -> None:
     """Refuse decoders with a layer that would have no output left."""
-    for layer in network.latent_in:
-        if network.widths[layer - 1] <= network.code_length + 3:
+    for layer, width in enumerate(network.widths):
+        is_joined = layer + 1 in network.latent_in
+        taken = network.code_length + 3 if is_joined else 3 if network.xyz_in_all else 0
+        if width <= taken:
             raise UserError(
-                f"{where}: layer {layer - 1} of NetworkSpecs.dims has {network.widths[layer - 1]} outputs, of which "
-                f"code and position take {network.code_length + 3} because of latent_in.",
+                f"{where}: layer {layer} of NetworkSpecs.dims has {width} outputs, of which "
+                f"{'code and position take' if is_joined else 'the position takes'} {taken}.",
                 "Use wider layers or a shorter CodeLength.",
             )
 
