@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapewright.errors import UserError
-from shapewright.methods.deep_sdf.config import DecoderConfig, DeepSdfConfig, RateConfig
+from shapewright.methods.deep_sdf.config import CodeConfig, DecoderConfig, DeepSdfConfig, LossConfig, RateConfig
 from shapewright.methods.deep_sdf.model import Decoder
 from shapewright.methods.deep_sdf.specs import config_from_specs, paper_config, read_specs, specs_from_config
 
@@ -235,9 +235,13 @@ def test_settings_survive_a_file_of_the_original(config):
 
 
 def test_settings_without_a_key_are_named_in_the_description():
-    config = DeepSdfConfig(network=DecoderConfig(keep_width=False))
+    config = DeepSdfConfig(
+        codes=CodeConfig(penalty_kind="square", on_sphere=True),
+        loss=LossConfig(kind="curriculum", eikonal=0.1, off_surface=0.1, grow=True),
+    )
     specs = specs_from_config(config)
-    for words in ("cosine", "geometric start", "clamp of the target", "length in steps"):
+    training = ("cosine", "geometric start", "clamp of the target", "length in steps", "loss curriculum")
+    for words in (*training, "eikonal", "off-surface", "join one after another", "squares", "sphere"):
         assert words in specs["Description"]
     assert config_from_specs(specs).network.widths == config.network.widths
 

@@ -384,6 +384,11 @@ def _unsaid(config: DeepSdfConfig) -> str:
         f"loss {loss.kind}": loss.kind != "l1",
         "clamp of the target alone at first": loss.target_only_share > 0,
         "geometric start": config.network.init != "default",
+        "eikonal term": loss.eikonal > 0,
+        "off-surface term": loss.off_surface > 0,
+        "layers that join one after another": loss.grow,
+        "penalty of squares": config.codes.penalty_kind != "norm",
+        "codes on a sphere": config.codes.on_sphere,
         f"penalty over {config.codes.penalty_ramp} epochs": config.codes.penalty_ramp != RAMP_EPOCHS,
         "codes that rest outside their batch": optim.row_wise,
     }
