@@ -15,6 +15,7 @@ from shapewright.geometry.cameras import Cameras
 FREE, SURFACE, HIDDEN = 0, 1, 2
 LARGEST_PIXELS = 512
 SPLAT_PADDING = 1.05
+SILHOUETTE_WIDTH = 0.8
 LARGEST_SLOPE = 4.0  # of the depth from pixel to pixel, in widths of a pixel
 
 
@@ -237,6 +238,40 @@ def _surface_depth(depths: Float[Tensor, "height width"], uv: Float[Tensor, "poi
     lowest, highest = around.aminmax(dim=-1)
     smooth = (lowest > 0) & highest.isfinite() & (highest - lowest < LARGEST_SLOPE * highest * 2 / width)
     return torch.where(smooth, 1 / inverse, nearest_depth)
+
+
+def smooth_freeness(
+    view: DepthView, points: Float[Tensor, "points 3"], truncation: float = 0.04
+) -> Float[Tensor, " points"]:
+    """Return how far points lie in seen free space: positive there, negative where the view is blocked, without steps.
+
+    The signed distances along the rays of the sixteen pixels around, cut off at ``truncation``, are averaged with a
+    Gaussian of 0.8 pixels. The zero level follows the surface, and runs between the pixels along silhouettes.
+
+    Args:
+        view: The depths of the picture.
+        points: Positions in its world.
+        truncation: Largest magnitude; also the value, negative, where nothing is known.
+    """
+    camera = view.camera.to(points.device, points.dtype)
+    depths = view.lengths.to(points) / _ray_stretch(camera)
+    height, width = depths.shape
+    uv, depth = camera.project(points, 0)
+    held = (depth > 0) & (uv >= 0).all(-1) & (uv[:, 0] < width) & (uv[:, 1] < height)
+    uv = torch.where(held[:, None], uv, 0.5) - 0.5
+    stretch = (points - camera.centers[0]).norm(dim=-1) / depth.clamp(min=1e-9)
+    base = uv.floor().long()
+    total, weights = torch.zeros_like(depth), torch.zeros_like(depth)
+    for dy in (-1, 0, 1, 2):
+        for dx in (-1, 0, 1, 2):
+            column, row = base[:, 0] + dx, base[:, 1] + dy
+            square = (uv[:, 0] - column) ** 2 + (uv[:, 1] - row) ** 2
+            weight = torch.exp(-square / (2 * SILHOUETTE_WIDTH**2))
+            surface = depths[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+            ahead = ((surface - depth) * stretch).clamp(-truncation, truncation)
+            total = total + weight * torch.where(surface > 0, ahead, -truncation)
+            weights = weights + weight
+    return torch.where(held, total / weights, -truncation)
 
 
 def view_from_points(points: Float[Tensor, "points 3"], camera_center: Float[Tensor, " 3"]) -> DepthView:
