@@ -188,7 +188,7 @@ def _note_source(job: SamplingJob, datasets: set[str]) -> None:
     """Remember where each data set's meshes are; the same name for two places is an error."""
     path = job.out / DATA_SOURCES
     known = read_json(path) if path.exists() else {}
-    here = str(job.meshes.resolve())
+    here = str((job.meshes.parent if job.meshes.is_file() else job.meshes).resolve())
     for dataset in sorted(datasets):
         if known.setdefault(dataset, here) != here:
             raise UserError(
@@ -280,6 +280,8 @@ def _entry_of(future: Future[Entry]) -> Entry | None:
         return future.result()
     if isinstance(error, BrokenExecutor):
         return None
+    if not isinstance(error, Exception):  # an interrupt ends the job
+        raise error
     return {"state": "failed", "reasons": [f"{type(error).__name__}: {error}"], "cpu_seconds": 0.0}
 
 
