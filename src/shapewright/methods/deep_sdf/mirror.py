@@ -12,7 +12,7 @@ from torch import Tensor
 from shapewright.geometry.free_space import FREE, HIDDEN, DepthView, observe
 from shapewright.geometry.point_set_surface import PointSetSurface
 
-OFFSETS = 17
+OFFSETS, FINE_OFFSETS = 17, 9
 LARGEST_OFFSET = 0.08
 NEAR = 0.02
 LEAST_AGREEMENT = 0.85
@@ -84,13 +84,32 @@ def find_mirror_plane(seen: PointSetSurface, view: DepthView, axes: Sequence[int
     points = seen.points[order]
     best: tuple[float, MirrorPlane] | None = None
     for axis in axes:
-        for offset in torch.linspace(-LARGEST_OFFSET, LARGEST_OFFSET, OFFSETS).tolist():
-            plane = MirrorPlane(axis, offset, 0.0)
-            score, agreement, share = _score(plane, points, seen, view)
-            accepted = agreement >= LEAST_AGREEMENT and share >= LEAST_SHARE
-            if accepted and (best is None or score > best[0]):
-                best = score, MirrorPlane(axis, offset, agreement)
+        middle, reach = 0.0, LARGEST_OFFSET
+        for steps in (OFFSETS, FINE_OFFSETS):
+            found = _best_offset(axis, torch.linspace(middle - reach, middle + reach, steps), points, seen, view)
+            if found is None:
+                break
+            middle, reach = found[1].offset, LARGEST_OFFSET * 2 / (OFFSETS - 1)
+            best = found if best is None or found[0] > best[0] else best
     return None if best is None else best[1]
+
+
+def _best_offset(
+    axis: int,
+    offsets: Float[Tensor, " offsets"],
+    points: Float[Tensor, "points 3"],
+    seen: PointSetSurface,
+    view: DepthView,
+) -> tuple[float, MirrorPlane] | None:
+    """Return the accepted plane across one axis with the highest score, and that score."""
+    best: tuple[float, MirrorPlane] | None = None
+    for offset in offsets.tolist():
+        plane = MirrorPlane(axis, offset, 0.0)
+        score, agreement, share = _score(plane, points, seen, view)
+        accepted = agreement >= LEAST_AGREEMENT and share >= LEAST_SHARE
+        if accepted and (best is None or score > best[0]):
+            best = score, MirrorPlane(axis, offset, agreement)
+    return best
 
 
 def _score(
@@ -98,10 +117,11 @@ def _score(
 ) -> tuple[float, float, float]:
     """Return a score that prefers exact overlap, the agreement, and the share of points that coincide."""
     mirrored = plane.reflect(points)
-    nearest = seen.query(mirrored, 1)[0][:, 0]
+    query = seen(mirrored)
+    nearest = query.nearest
     state, _ = observe(view, mirrored, margin=NEAR)
     coincides = (nearest < NEAR) & (state != HIDDEN)
     against = (state == FREE) & (nearest >= NEAR)
     matches, conflicts = float(coincides.sum()), float(against.sum())
-    exactness = float((1 - nearest[coincides] / NEAR).sum())
+    exactness = float((1 - query.offset[coincides].abs() / NEAR).clamp(min=0).sum())
     return exactness - 2 * conflicts, matches / max(matches + conflicts, 1.0), matches / len(points)
