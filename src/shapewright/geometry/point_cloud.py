@@ -171,23 +171,21 @@ def unique_points(cloud: PointCloud) -> PointCloud:
 
 
 def remove_outliers(
-    cloud: PointCloud, neighbours: int = NEIGHBOURS, deviations: float = 4.0
+    cloud: PointCloud, neighbours: int = NEIGHBOURS, ratio: float = 3.0
 ) -> tuple[PointCloud, Bool[Tensor, " points"]]:
     """Return the cloud without points far from all others, and which points stayed.
 
-    A point goes if its mean distance to its neighbours is larger than the median of all by more than ``deviations``
-    robust standard deviations of its logarithm, at least half the median.
+    A point goes if its mean distance to its neighbours is more than ``ratio`` times what is usual among these
+    (their median), so that a sparsely scanned part of the surface stays.
 
     Args:
         cloud: The points.
         neighbours: How many of the nearest points count.
-        deviations: The limit.
+        ratio: The limit.
     """
     if cloud.num_points < 3:
         return cloud, torch.ones(cloud.num_points, dtype=torch.bool)
-    distances, _ = nearest_neighbours(cloud.points, cloud.points, neighbours + 1)
-    logarithm = distances[:, 1:].mean(1).clamp(min=torch.finfo(distances.dtype).tiny).log()
-    middle = logarithm.median()
-    spread = 1.4826 * (logarithm - middle).abs().median()
-    kept = logarithm <= middle + torch.clamp(deviations * spread, min=math.log(1.5))
+    distances, nearest = nearest_neighbours(cloud.points, cloud.points, neighbours + 1)
+    mean = distances[:, 1:].mean(1)
+    kept = mean <= ratio * mean[nearest[:, 1:]].median(1).values
     return cloud.select(kept), kept

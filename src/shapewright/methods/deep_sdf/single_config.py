@@ -141,7 +141,7 @@ class SingleOptimConfig:
     surface_points: int = 4096
     space_points: int = 4096
     table_rate: float = 1e-2
-    network_rate: float = 2e-3
+    network_rate: float = 5e-3
     beta2: float = 0.99
     eps: float = 1e-15
     network_l2: float = 0.0
@@ -149,7 +149,7 @@ class SingleOptimConfig:
     decay_from: float = 0.3
     final_share: float = 0.02
     average: float = 0.0
-    sphere_steps: int = 50
+    sphere_steps: int = 80
 
 
 @dataclass(frozen=True, kw_only=True)
