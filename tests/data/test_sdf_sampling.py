@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -270,3 +271,11 @@ def test_wrong_options_are_explained():
         SamplingOptions(num_samples=0)
     with pytest.raises(UserError, match="uniform-share is 2"):
         SamplingOptions(uniform_share=2.0)
+
+
+def test_a_cluster_needs_dask(tmp_path, monkeypatch):
+    write(tmp_path / "m" / "box.ply", box())
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with pytest.raises(UserError, match="--cluster needs Dask") as problem:
+        sample_folder(job(tmp_path / "m", tmp_path / "out", cluster="tcp://127.0.0.1:1"))
+    assert "shapewright[cluster]" in problem.value.hint

@@ -108,6 +108,9 @@ def sample_folder(job: SamplingJob, executor: Executor | None = None) -> Samplin
             entries[str(task.key)] = entry
             append_line(job.out / JOURNAL, json.dumps({str(task.key): entry}, allow_nan=False))
             _tell(task, entry, done, len(todo))
+    except KeyboardInterrupt:
+        logger.warning("Interrupted: give the same command again to go on.")
+        raise
     finally:
         write_manifest(job.out, entries)
     names = [str(task.key) for task in tasks]
@@ -121,7 +124,7 @@ def _tasks(job: SamplingJob) -> list[ShapeTask]:
         sources = _chosen(job, sources)
     variants = range(job.variants + 1)
     return [
-        ShapeTask(_variant_key(source.key, k), source.path, job.out, job.options, k)
+        ShapeTask(_variant_key(source.key, k), source.path.absolute(), job.out.absolute(), job.options, k)
         for source in sources.values()
         for k in variants
     ]
@@ -215,7 +218,7 @@ def _run(tasks: Sequence[ShapeTask], job: SamplingJob, executor: Executor | None
     elif job.cluster is not None:
         with _cluster(job.cluster) as client:
             width = max(job.workers, sum(client.ncores().values()))
-            yield from _run_in(client.get_executor, tasks, width, owned=True)
+            yield from _run_in(client.get_executor, tasks, width, owned=False)
     else:
         yield from _run_in(lambda: _process_pool(job.workers), tasks, job.workers, owned=True)
 
@@ -253,8 +256,10 @@ def _run_in(
                 executor = _renewed(executor, make)
             yield task, entry or _failed(task, DIED)
     finally:
+        for future in running:
+            future.cancel()
         if owned:
-            executor.shutdown(wait=True, cancel_futures=True)
+            executor.shutdown(wait=True)
 
 
 def _submit(executor: Executor, task: ShapeTask) -> Future[Entry]:
@@ -269,7 +274,7 @@ def _submit(executor: Executor, task: ShapeTask) -> Future[Entry]:
 
 def _renewed(executor: Executor, make: Callable[[], Executor]) -> Executor:
     """Return a new executor in place of a broken one."""
-    executor.shutdown(wait=True, cancel_futures=True)
+    executor.shutdown(wait=True)
     return make()
 
 
