@@ -1,9 +1,9 @@
 """Coarse-to-fine iso-surfaces against the dense lattice, on networks fitted to signed distances.
 
-    python benchmarks/isosurface.py [--quick] [--threads 1] [--json FILE]
+    python benchmarks/isosurface.py [--quick] [--threads 1] [--json FILE] [--run RUN]
 
 A network of 3 x 64 units is fitted to each shape for a few seconds, so that its slopes scatter around 1 as those of a
-trained field. Both sides then run in turn; the triangles must be equal. CPU seconds of this process.
+trained field; with ``--run`` the shapes of a trained ``deep_sdf`` are drawn instead. Both sides then run in turn; the triangles must be equal. CPU seconds of this process.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from shapewright.geometry.isosurface import Isosurface, extract_isosurface
 LOWER, UPPER = torch.full((3,), -1.0), torch.full((3,), 1.0)
 FIT_STEPS = 600
 BATCH = 4096
+LEARNED_SHAPES = 3
 
 
 def bumpy_ball(points: Tensor) -> Tensor:
@@ -77,7 +78,24 @@ def fit(shape: Callable[[Tensor], Tensor]) -> Network:
     return network
 
 
-def slopes(network: Network) -> tuple[float, float]:
+def learned_shapes(run: Path) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return the fields of the first shapes of a shape space."""
+    from shapewright.methods.deep_sdf.space import ShapeSpace
+
+    space = ShapeSpace.open(run)
+
+    def field(place: int) -> Callable[[Tensor], Tensor]:
+        def sdf(points: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                return space.decoder(points[None], space.codes[place][None])[0]
+            return space.decoder.sdf(points, space.codes[place])
+
+        return sdf
+
+    return {space.shapes.train[place].name: field(place) for place in space.shapes.originals[:LEARNED_SHAPES]}
+
+
+def slopes(network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Return the 1st and 99th percentile of the slope over the box."""
     points = (2 * torch.rand(20_000, 3) - 1).requires_grad_()
     (gradient,) = torch.autograd.grad(network(points).sum(), points)
@@ -85,14 +103,14 @@ def slopes(network: Network) -> tuple[float, float]:
     return low, high
 
 
-def timed(network: Network, resolution: int, lipschitz: float) -> tuple[Isosurface, float]:
+def timed(network: Callable[[Tensor], Tensor], resolution: int, lipschitz: float) -> tuple[Isosurface, float]:
     """Return a surface and the CPU seconds it took."""
     start = time.process_time()
     result = extract_isosurface(network, LOWER, UPPER, resolution, lipschitz=lipschitz)
     return result, time.process_time() - start
 
 
-def measure(name: str, network: Network, resolution: int, threads: int) -> dict[str, Any]:
+def measure(name: str, network: Callable[[Tensor], Tensor], resolution: int, threads: int) -> dict[str, Any]:
     """Return the row of one shape and resolution."""
     (ours, ours_s), (dense, dense_s) = timed(network, resolution, 1.5), timed(network, resolution, math.inf)
     low, high = slopes(network)
@@ -120,15 +138,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="128^3 only")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", type=Path, help="a trained shape space")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     rows = []
     print("shape           size  slope 1-99 %  fewer evaluations   ours s  dense s  ratio  same")
-    for shape in (bumpy_ball, ring, box_with_rods):
-        network = fit(shape)
+    if arguments.run is None:
+        fields = {shape.__name__: fit(shape) for shape in (bumpy_ball, ring, box_with_rods)}
+    else:
+        fields = learned_shapes(arguments.run)
+    for name, network in fields.items():
         for resolution in (128,) if arguments.quick else (128, 256):
-            row = measure(shape.__name__, network, resolution, arguments.threads)
+            row = measure(name, network, resolution, arguments.threads)
             rows.append(row)
             same = "faces" if row["same_faces"] else "NO"
             print(

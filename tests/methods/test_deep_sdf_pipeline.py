@@ -11,6 +11,7 @@ from shapewright.engine.run_dir import RunDir
 from shapewright.engine.schedule import Moment
 from shapewright.errors import TrainingDiverged
 from shapewright.io.meshes import read_mesh
+from shapewright.methods.deep_sdf.space import ShapeSpace
 from shapewright.methods.deep_sdf.training import COLLAPSE_STEPS, CollapseGuard
 from tests.methods.sdf_family import ball_rows, write_balls
 
@@ -198,3 +199,20 @@ def test_a_field_of_one_sign_stops_the_training_after_a_checkpoint():
     with pytest.raises(TrainingDiverged, match="negative everywhere"):
         guard(trainer, Moment(500, 0.1), {"positive_share": 0.0})
     assert saved == [True]
+
+
+def test_a_run_goes_to_the_original_program_and_back(data, tmp_path):
+    words = ["train", "deep_sdf", "--data", str(data), "--out", str(tmp_path / "run"), *SMALL]
+    words += ["--network.keep-width", "False", "--steps", "20"]
+    assert main(words) == 0
+    assert main(["export", str(tmp_path / "run"), "--to-deepsdf", str(tmp_path / "experiment")]) == 0
+    assert (tmp_path / "experiment" / "ModelParameters" / "latest.pth").exists()
+    words = ["train", "deep_sdf", "--data", str(data), "--out", str(tmp_path / "back")]
+    assert main([*words, "--original", str(tmp_path / "experiment")]) == 0
+    first, second = ShapeSpace.open(tmp_path / "run"), ShapeSpace.open(tmp_path / "back")
+    assert first.shapes.train == second.shapes.train
+    points = torch.rand(100, 3)
+    for place in range(5):
+        torch.testing.assert_close(
+            first.decoder.sdf(points, first.codes[place]), second.decoder.sdf(points, second.codes[place])
+        )

@@ -174,7 +174,9 @@ def _fit_posed(
         loss = _posed_loss(context, drawn, code, (log_scale, turn, shift)) * log_scale.exp()
     one = loss.reshape(1, 1).detach()
     result = Fit(code.detach()[None], one, one, fit.iterations, torch.full((1,), torch.nan))
-    return PosedFit(result, float(log_scale.detach().exp()), torch.linalg.matrix_exp(_cross(turn.detach())), shift.detach())
+    return PosedFit(
+        result, float(log_scale.detach().exp()), torch.linalg.matrix_exp(_cross(turn.detach())), shift.detach()
+    )
 
 
 def _posed_loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from shapewright.data.sdf_samples import write_split
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.export.metric_tables import summarize_metrics, write_chamfer_csv, write_metrics_csv
@@ -16,10 +18,11 @@ from shapewright.io.meshes import write_mesh
 from shapewright.methods.deep_sdf.fitting import with_weights
 from shapewright.methods.deep_sdf.judging import Judged, code_path, codes_of, judge
 from shapewright.methods.deep_sdf.report import write_run_report
+from shapewright.methods.deep_sdf.shapes import TRAIN_SPLIT
 from shapewright.methods.deep_sdf.space import ShapeSpace
-from shapewright.methods.deep_sdf.training import resume, train
+from shapewright.methods.deep_sdf.training import import_original, resume, train
 
-__all__ = ["Start", "evaluate", "export", "resume", "train"]
+__all__ = ["Start", "evaluate", "export", "export_original", "import_original", "resume", "train"]
 
 Split = Literal["test", "train"]
 Checkpoint = Literal["latest", "best"] | int
@@ -119,8 +122,6 @@ def export(
     Raises:
         UserError: if a shape is unknown, or a field has no surface.
     """
-    import dataclasses
-
     space = ShapeSpace.open(run_path)
     names = list(ids) or [str(space.shapes.train[place]) for place in space.shapes.originals]
     config = dataclasses.replace(space.config.mesh, resolution=resolution or space.config.mesh.resolution)
@@ -148,5 +149,10 @@ def export_original(run_path: Path, out: Path) -> Path:
     space = ShapeSpace.open(run_path)
     _, tensors, _ = load_checkpoint(space.run, space.step)
     state = {name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")}
-    write_experiment(out, space.config, state, torch.as_tensor(tensors["codes.codes"]))
+    steps_per_epoch = max(1, len(space.shapes.train) // space.config.data.shapes_per_batch)
+    epoch = max(1, space.step // steps_per_epoch)
+    data = dataclasses.replace(space.config.data, train_split=TRAIN_SPLIT)
+    config = dataclasses.replace(space.config, data=data)
+    write_experiment(out, config, state, torch.as_tensor(tensors["codes.codes"]), epoch)
+    write_split(out / TRAIN_SPLIT, space.shapes.train)
     return out

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shapewright.data.sdf_samples import SdfFolder
-from shapewright.engine.checkpoint import load_checkpoint
+from shapewright.data.sdf_samples import SdfFolder, ShapeKey, read_split
+from shapewright.engine.checkpoint import load_checkpoint, save_checkpoint
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.engine.schedule import Moment
 from shapewright.engine.start import Start
 from shapewright.engine.trainer import Trainer, TrainResult
-from shapewright.errors import TrainingDiverged
+from shapewright.errors import TrainingDiverged, UserError
 from shapewright.methods.deep_sdf.config import DeepSdfConfig
 from shapewright.methods.deep_sdf.method import DeepSdfMethod
 from shapewright.methods.deep_sdf.shapes import ShapeSet
@@ -43,9 +43,7 @@ def train(config: DeepSdfConfig, data: Path, out: Path, start: Start | None = No
     RunDir.check_new(out, start.force)
     shapes = ShapeSet.choose(SdfFolder(data), config.data, start.seed)
     store = shapes.store(config.data, start.seed)
-    if config.num_epochs is not None:
-        steps = config.num_epochs * store.steps_per_epoch(config.data.shapes_per_batch)
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps, minutes=None))
+    config = _in_steps(config, store.steps_per_epoch(config.data.shapes_per_batch))
     method = DeepSdfMethod(config, store, len(store), device, start.seed)
     details = {"method": "deep_sdf", "data": str(data.resolve()), "device": str(device), "seed": start.seed}
     run = RunDir.create(out, to_dict(config), start.command, details, start.force)
@@ -55,6 +53,58 @@ def train(config: DeepSdfConfig, data: Path, out: Path, start: Start | None = No
         run.log(f"A batch has {len(store)} shapes, not {config.data.shapes_per_batch}: there are no more.")
     Trainer(method, run, config.train, [CollapseGuard(), Snapshots(method)]).fit()
     return run
+
+
+def _in_steps(config: DeepSdfConfig, steps_per_epoch: int) -> DeepSdfConfig:
+    """Return the settings with lengths in epochs turned into steps."""
+    length = config.train
+    if config.num_epochs is not None:
+        length = dataclasses.replace(length, steps=config.num_epochs * steps_per_epoch, minutes=None)
+    if config.save_latest_every is not None:
+        length = dataclasses.replace(length, checkpoint_every_steps=config.save_latest_every * steps_per_epoch)
+    return dataclasses.replace(config, train=length)
+
+
+def import_original(experiment: Path, data: Path, out: Path, start: Start | None = None) -> RunDir:
+    """Make a run of an experiment folder of the original program: its settings, decoder, codes and optimizer.
+
+    The run can be resumed, measured and fitted with as if it had been trained here.
+
+    Args:
+        experiment: The folder with ``specs.json``.
+        data: The samples; the original's folder is read as it is.
+        out: The run folder; new or empty.
+        start: Device, seed, record.
+
+    Raises:
+        UserError: if the experiment is damaged, or does not say which shapes it learned.
+    """
+    from shapewright.methods.deep_sdf.original import read_experiment
+
+    start = start or Start()
+    RunDir.check_new(out, start.force)
+    found = read_experiment(experiment)
+    if found.keys is None:
+        raise UserError(
+            f"{experiment} does not say which shapes it learned: the split that its specs.json names is missing.",
+            "Put the split file where specs.json looks for it, relative to the experiment.",
+        )
+    folder = SdfFolder(data)
+    shapes = ShapeSet(folder, found.keys, _test_split(folder, found.config))
+    steps_per_epoch = max(1, len(found.keys) // found.config.data.shapes_per_batch)
+    details = {"method": "deep_sdf", "data": str(data.resolve()), "device": start.device, "seed": start.seed}
+    run = RunDir.create(out, to_dict(_in_steps(found.config, steps_per_epoch)), start.command, details, start.force)
+    shapes.write(run)
+    save_checkpoint(run, found.epoch * steps_per_epoch, found.checkpoint_tensors(), {"seconds": 0.0})
+    run.log(f"{experiment}: epoch {found.epoch}, {len(found.keys)} shapes.")
+    return run
+
+
+def _test_split(folder: SdfFolder, config: DeepSdfConfig) -> list[ShapeKey]:
+    """Return the held-out shapes of which there are samples."""
+    if config.data.test_split is None or not (folder.root / config.data.test_split).exists():
+        return []
+    return [key for key in read_split(folder.root / config.data.test_split) if key in folder.files]
 
 
 def resume(run_path: Path, device: str = "auto") -> TrainResult:
@@ -82,7 +132,7 @@ class Snapshots:
     def __init__(self, method: DeepSdfMethod) -> None:
         self._method = method
 
-    def __call__(self, trainer: Trainer, moment: Moment, values: Mapping[str, Any]) -> None:
+    def __call__(self, trainer: Trainer, moment: Moment, _: Mapping[str, Any]) -> None:
         """Save at the end of an epoch, if it is one of them."""
         config, epoch = self._method.config, self._method.epoch(moment.step)
         is_last = self._method.epoch(trainer.step) > epoch
