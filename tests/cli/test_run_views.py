@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from shapewright.cli.main import main
-from shapewright.cli.plot import svg_of_runs
+from shapewright.cli.plot import running_means, svg_of_runs
 from shapewright.engine.checkpoint import save_checkpoint
 from shapewright.engine.run_dir import RunDir
+from shapewright.errors import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -72,3 +73,13 @@ def test_plot_refuses_a_run_without_metrics_and_unknown_quantities(run, tmp_path
     assert "has no metrics yet" in capsys.readouterr().err
     assert main(["plot", str(run.path), "--metrics", "los"]) == 2
     assert "Did you mean 'loss'?" in capsys.readouterr().err
+
+
+def test_running_means_smooth_quantities_and_leave_steps():
+    rows = [{"step": step, "seconds": step / 2, "loss": float(step % 2)} for step in range(10)]
+    smooth = running_means(rows, 2)
+    assert [row["step"] for row in smooth] == list(range(10))
+    assert [row["loss"] for row in smooth[:-1]] == [0.5] * 9
+    assert running_means(rows, 1) == rows
+    with pytest.raises(UserError, match="mean-over"):
+        running_means(rows, 0)

@@ -30,12 +30,14 @@ class PlotOptions:
         out: Picture to write.
         metrics: Quantities with commas between them; empty: all.
         x: What runs along the horizontal axis.
+        mean_over: Draw running means over this many rows.
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
     out: Path = Path("curves.svg")
     metrics: str = ""
     x: Literal["step", "seconds"] = "step"
+    mean_over: int = 1
 
 
 def run(words: list[str]) -> None:
@@ -49,8 +51,33 @@ def run(words: list[str]) -> None:
             raise UserError(f"{name} has no metrics yet.", "Train it first, or leave it out.")
     known = sorted({key for values in rows.values() for row in values for key in row} - {"step", "seconds"})
     names = split_names("--metrics", options.metrics, known) if options.metrics else tuple(known)
-    atomic_write(options.out, svg_of_runs(rows, names, options.x).encode())
+    atomic_write(
+        options.out,
+        svg_of_runs(
+            {name: running_means(values, options.mean_over) for name, values in rows.items()}, names, options.x
+        ).encode(),
+    )
     print(options.out)
+
+
+def running_means(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return rows whose quantities are the means of up to ``count`` rows around them; steps and seconds stay.
+
+    Raises:
+        UserError: if ``count`` is not positive.
+    """
+    if count < 1:
+        raise UserError(f"--mean-over is {count}.", "Give the number of rows to average, at least 1.")
+    smooth = []
+    for place, row in enumerate(rows):
+        around = rows[max(0, place - (count - 1) // 2) : place + count // 2 + 1]
+        means = {}
+        for name in row:
+            values = [other[name] for other in around if other.get(name) is not None]
+            if name not in ("step", "seconds") and values:
+                means[name] = sum(values) / len(values)
+        smooth.append(row | means)
+    return smooth
 
 
 def svg_of_runs(runs: dict[str, list[dict[str, Any]]], names: Sequence[str], x: str) -> str:
