@@ -45,7 +45,7 @@ class CompletionConfig:
     free_space_share: float = 1.0
     free_space_weight: float = 1.0
     free_points: int = 50_000
-    prior: float = 1e-3
+    prior: float = 2e-4
 
 
 def scan_bounds(scan: PartialScan, config: CompletionConfig, generator: torch.Generator) -> list[Bounds]:
