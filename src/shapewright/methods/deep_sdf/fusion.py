@@ -87,9 +87,9 @@ class _Scene:
         """Return a field that is negative inside the fused solid and near its surface close to a signed distance."""
         query = self.surface(points)
         solid = torch.minimum(self._guessed(points, query), self._layer(query))
-        near_seen = ((2 * query.spacing - query.nearest) / query.spacing).clamp(0, 1)
-        near_seen = near_seen * self.is_seen[query.neighbours[:, 0]]
-        free = near_seen * query.offset + (1 - near_seen) * self._freeness(points)
+        seen = self.is_seen[query.neighbours[:, 0]]
+        near_seen = ((2 * query.spacing - query.nearest) / query.spacing).clamp(0, 1) * seen
+        free = near_seen * query.offset + (1 - near_seen) * self._freeness(points, query, seen)
         return torch.maximum(solid, free)
 
     def _guessed(self, points: Float[Tensor, "points 3"], query: SurfaceQuery) -> Float[Tensor, " points"]:
@@ -108,13 +108,20 @@ class _Scene:
         is_far = query.nearest > 4 * query.spacing + thickness
         return torch.where(is_far, query.nearest - thickness - rim, layer)
 
-    def _freeness(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+    def _freeness(
+        self, points: Float[Tensor, "points 3"], query: SurfaceQuery, seen: Bool[Tensor, " points"]
+    ) -> Float[Tensor, " points"]:
+        """Return where space is free; the mirror image says nothing about the layer behind seen points."""
+        blocked = -self.truncation
         if self.view is None:
-            return torch.full_like(points[:, 0], -self.truncation)
+            return torch.full_like(points[:, 0], blocked)
         free = smooth_freeness(self.view, points, self.truncation)
         if self.mirror is None:
             return free
-        return torch.maximum(free, smooth_freeness(self.view, self.mirror.reflect(points), self.truncation))
+        image = smooth_freeness(self.view, self.mirror.reflect(points), self.truncation)
+        apart = ((query.nearest - self.config.layer) / query.spacing).clamp(0, 1)
+        image = torch.where(seen, blocked + apart * (image - blocked), image)
+        return torch.maximum(free, image)
 
 
 @torch.no_grad()
