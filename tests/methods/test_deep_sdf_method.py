@@ -8,6 +8,7 @@ import torch
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
 from shapewright.fields.latent_table import CodePrior, LatentTable
+from shapewright.geometry.isosurface import extract_isosurface
 from shapewright.methods.deep_sdf.config import (
     CodeConfig,
     DataConfig,
@@ -343,3 +344,20 @@ def test_codes_can_be_kept_on_a_sphere():
     config = replace(SMALL, codes=CodeConfig(bound=0.5, on_sphere=True, penalty_kind="square"))
     method, _ = train(config, steps=3)
     torch.testing.assert_close(method.codes.norm(dim=1), torch.full((5,), 0.5))
+
+
+def test_the_searched_surface_of_a_trained_field_is_that_of_the_dense_lattice(context, trained):
+    code, corner = trained[0].codes[2], torch.ones(3)
+
+    def field(points):
+        return context.decoder.sdf(points, code)
+
+    def with_ghost(points):
+        return torch.minimum(field(points), (points - 0.75).norm(dim=1) - 0.08)
+
+    for sdf in (field, with_ghost):
+        searched = extract_isosurface(sdf, -corner, corner, 64)
+        dense = extract_isosurface(sdf, -corner, corner, 64, lipschitz=math.inf)
+        assert torch.equal(searched.mesh.faces, dense.mesh.faces)
+        torch.testing.assert_close(searched.mesh.vertices, dense.mesh.vertices, rtol=0, atol=1e-6)
+        assert searched.evaluations < 0.5 * dense.evaluations
