@@ -3,7 +3,8 @@
     python benchmarks/isosurface.py [--quick] [--threads 1] [--json FILE] [--run RUN]
 
 A network of 3 x 64 units is fitted to each shape for a few seconds, so that its slopes scatter around 1 as those of a
-trained field; with ``--run`` the shapes of a trained ``deep_sdf`` are drawn instead. Both sides then run in turn; the triangles must be equal. CPU seconds of this process.
+trained field; with ``--run`` the shapes of a trained ``deep_sdf`` are drawn instead. Both sides then run in turn; the
+triangles must be equal. CPU seconds of this process.
 """
 
 from __future__ import annotations

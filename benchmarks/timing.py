@@ -17,7 +17,7 @@ from pathlib import Path
 
 # OpenMP's idle threads would spin on after every operation, on the time of whichever side runs next.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-import torch  # noqa: E402 - it reads the variable when it is loaded
+import torch
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class LossConfig:
         clamp: Distances beyond this count as this.
         target_only_share: Share of the run in which only the target is clamped, so that a field that starts far away
             still gets a gradient.
-        eikonal: Weight of ``(|grad f| - 1)^2`` at the samples (IGR, arXiv:2002.10099, eq. 2); steps take thrice as long.
+        eikonal: Weight of ``(|grad f| - 1)^2`` at the samples (IGR, arXiv:2002.10099, eq. 2); thrice the time.
         off_surface: Weight of ``exp(-100 |f|)`` at samples beyond the clamp: keeps surfaces from where there are none.
         grow: Layers from the sixth on join one after another, as in Curriculum DeepSDF, each over 200 epochs.
     """
