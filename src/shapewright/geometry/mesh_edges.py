@@ -22,7 +22,7 @@ def edge_table(faces: Int64[Tensor, "faces 3"]) -> Int64[Tensor, "edges 4"]:
         ValueError: if there are not three indices a face.
     """
     check_shape("faces", faces, (None, 3))
-    corners = torch.cat([faces[:, [0, 1, 2]], faces[:, [1, 2, 0]], faces[:, [2, 0, 1]]])
+    corners = faces[:, [0, 1, 2, 1, 2, 0, 2, 0, 1]].view(-1, 3)
     ends = corners[:, :2].sort(dim=1).values
     edges, edge_of_side = torch.unique(ends, dim=0, return_inverse=True)
     order = edge_of_side.argsort(stable=True)

@@ -31,7 +31,7 @@ class RasterRule:
         size: Samples along each side of the square image.
         near: Least depth of a vertex; faces before it are left out, not clipped. None: a parallel projection, in which
             nothing lies behind the camera and depth is linear on the screen.
-        culls_back: Whether faces that are clockwise on the screen's upright view, seen from inside, are left out.
+        culls_back: Whether faces whose vertices go clockwise round on the screen, seen from behind, are left out.
     """
 
     size: int

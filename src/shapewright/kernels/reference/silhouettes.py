@@ -218,8 +218,8 @@ class _Crossings:
         inner = torch.where(outward > 0, place.clamp(-9, size + 9).floor(), place.clamp(-9, size + 9).ceil()).long()
         outer = inner + outward
         kept = (inner >= 0) & (inner < size) & (outer >= 0) & (outer < size)
-        parts = (edge, ends[edge], faces[edge], line, place, outward, inner)
-        return _Crossings(*(part[kept] for part in parts), size)
+        edge, line, place, outward, inner = edge[kept], line[kept], place[kept], outward[kept], inner[kept]
+        return _Crossings(edge, ends[edge], faces[edge], line, place, outward, inner, size)
 
     def pull(
         self, lines: Int64[Tensor, "n n"], wishes: Float64[Tensor, "n n"], end: int
