@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from shapewright.cli.main import main
+from shapewright.data.partial_views import ScanView
 from shapewright.data.sdf_samples import SAMPLES, SdfSamples, ShapeKey, write_samples, write_split
 from shapewright.engine.run_dir import RunDir
 from shapewright.engine.schedule import Moment
@@ -216,3 +217,25 @@ def test_a_run_goes_to_the_original_program_and_back(data, tmp_path):
         torch.testing.assert_close(
             first.decoder.sdf(points, first.codes[place]), second.decoder.sdf(points, second.codes[place])
         )
+
+
+def test_reconstruct_completes_a_depth_map(run, tmp_path):
+    camera = ScanView(size_px=96).camera()
+    origins, directions = camera.image_rays(0)
+    middle = -(origins * directions).sum(1)
+    square = middle**2 - (origins**2).sum(1) + 0.45**2
+    lengths = torch.where(square > 0, middle - square.clamp(min=0).sqrt(), 0.0)
+    depth = (lengths * (directions @ camera.forward[0])).reshape(96, 96)
+    arrays = {"K": camera.intrinsics[0].numpy(), "world_from_camera": camera.world_from_camera[0].numpy()}
+    np.savez(tmp_path / "depth.npz", depth=depth.numpy(), mask=(depth > 0).numpy(), **arrays)
+    source, out = str(tmp_path / "depth.npz"), tmp_path / "out"
+    assert main(["reconstruct", source, "--run", str(run), "--out", str(out), *UNIT]) == 0
+    radii = radii_of(out / "mesh.glb")
+    assert float(radii.mean()) == pytest.approx(0.45, abs=0.02)
+    assert float(radii.std()) < 0.03
+
+
+def test_a_file_that_is_no_shape_is_refused(run, tmp_path, capsys):
+    (tmp_path / "notes.docx").write_text("no shape")
+    assert main(["reconstruct", str(tmp_path / "notes.docx"), "--run", str(run)]) == 2
+    assert "notes.docx" in capsys.readouterr().err
