@@ -142,7 +142,7 @@ def write_samples(path: Path, samples: SdfSamples) -> None:
         UserError: if a file cannot be written.
     """
     if path.suffix == ".npz":
-        _write(path, _npz(pos=samples.positive, neg=samples.negative))
+        _write(path, _npz({"pos": samples.positive, "neg": samples.negative}))
     elif path.suffix == ".npy":
         _write(path, _npy(samples.rows()))
     else:
@@ -176,7 +176,7 @@ def write_normalisation(path: Path, normalisation: Normalisation) -> None:
         UserError: if the file cannot be written.
     """
     offset = normalisation.offset.numpy().astype(np.float32)
-    _write(path, _npz(offset=offset, scale=np.array([normalisation.scale], dtype=np.float32)))
+    _write(path, _npz({"offset": offset, "scale": np.array([normalisation.scale], dtype=np.float32)}))
 
 
 def read_split(path: Path) -> list[ShapeKey]:
@@ -420,7 +420,7 @@ def _is_finite(rows: Rows) -> Bool[np.ndarray, " rows"]:
     return np.isfinite(rows).all(axis=1)
 
 
-def _npz(**arrays: np.ndarray) -> bytes:
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

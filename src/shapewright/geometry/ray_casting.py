@@ -38,7 +38,7 @@ class RayCaster:
 
     def any_hit(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Bool[Tensor, " rays"]:
         """Tell which rays meet a triangle at any distance."""
-        parts = self._cast(origins, directions, lambda a, b: self._run(a, b, query="OCCLUDED") >= 0)
+        parts = self._cast(origins, directions, lambda a, b: self._run(a, b, {"query": "OCCLUDED"}) >= 0)
         hit = np.concatenate([np.zeros(0, dtype=bool), *parts])
         return torch.from_numpy(hit).to(origins.device)
 
@@ -52,7 +52,7 @@ class RayCaster:
             distance: How far it is, in lengths of the direction; infinite where there is none.
         """
         faces, distances = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
-        for answer in self._cast(origins, directions, lambda a, b: self._run(a, b, output=1)):
+        for answer in self._cast(origins, directions, lambda a, b: self._run(a, b, {"output": 1})):
             face = answer["primID"].astype(np.int64)
             faces.append(face)
             distances.append(np.where(face < 0, np.float32(np.inf), answer["tfar"]))
@@ -69,7 +69,7 @@ class RayCaster:
             part = slice(start, start + RAYS_PER_CALL)
             yield run(_single(origins[part]), _single(directions[part]))
 
-    def _run(self, origins: np.ndarray, directions: np.ndarray, **options: Any) -> Any:
+    def _run(self, origins: np.ndarray, directions: np.ndarray, options: dict[str, Any]) -> Any:
         if self._scene is None:
             missed = np.full(len(origins), -1, dtype=np.int32)
             return {"primID": missed, "tfar": missed} if "output" in options else missed
