@@ -42,7 +42,9 @@ def write_report(path: Path, report: Report) -> None:
     """
     sections = [
         _static("viewer.html") if _named_meshes(report) else "",
-        _section("Photos and renders", "".join(map(_panel, report.panels)), PANELS_NOTE),
+        _section(
+            report.panels_title, "".join(map(_panel, report.panels)), f"{report.panels_note} {PANELS_NOTE}".strip()
+        ),
         _section("Numbers", "".join(map(_table, report.tables)), wrap="tables"),
         _section("Training", "".join(map(line_chart, report.curves)), wrap="charts"),
         _reproduce(report),
@@ -59,10 +61,7 @@ def write_report(path: Path, report: Report) -> None:
     atomic_write(path, page.encode())
 
 
-PANELS_NOTE = (
-    "Held-out views were never seen in training. Click a picture to enlarge it; the arrow keys then flip between photo "
-    "and render at the same place. In error maps black is no error and pale yellow a fifth of the full range or more."
-)
+PANELS_NOTE = "Click a picture to enlarge it; the arrow keys then flip to its neighbours at the same place."
 
 
 def _static(name: str) -> str:

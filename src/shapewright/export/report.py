@@ -12,6 +12,11 @@ from jaxtyping import UInt8
 
 from shapewright.geometry.mesh import Mesh
 
+VIEWS_NOTE = (
+    "Held-out views were never seen in training. In error maps black is no error and pale yellow a fifth of the full "
+    "range or more."
+)
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -62,6 +67,8 @@ class Report:
         mesh_up: Direction that is up in the viewer, in the mesh's space.
         mesh_eye: Direction from the object to the first eye; from the front, a little above, by default.
         panels: Rows of pictures.
+        panels_title: Heading of the pictures.
+        panels_note: What the reader should know of them.
         curves: Quantities over training.
         tables: Metrics, timings.
         settings: Options by name, nested.
@@ -75,6 +82,8 @@ class Report:
     mesh_up: tuple[float, float, float] = (0.0, 1.0, 0.0)
     mesh_eye: tuple[float, float, float] | None = None
     panels: Sequence[Panel] = ()
+    panels_title: str = "Photos and renders"
+    panels_note: str = VIEWS_NOTE
     curves: Sequence[Curve] = ()
     tables: Sequence[Table] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from shapewright.rendering.picture_camera import MeshView
 
 VIEW = MeshView(center=(0.0, 0.0, 0.0), radius=1.0, size_px=280)
 THUMBNAIL = MeshView(center=(0.0, 0.0, 0.0), radius=1.0, size_px=72)
-THUMBNAIL_MESH = MeshConfig(resolution=64, components="largest")
+THUMBNAIL_MESH = MeshConfig(resolution=96, components="all")
 FRAMES_PER_SECOND = 12.0
 
 

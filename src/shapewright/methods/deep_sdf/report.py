@@ -50,6 +50,8 @@ def write_run_report(space: ShapeSpace, judged: Sequence[Judged], result: Mappin
         mesh=None if first is None else first.mesh,
         other_meshes=others,
         panels=[_panel(shape, kind) for shape in judged[:_LARGEST_PANELS]],
+        panels_title="Shapes",
+        panels_note="Held-out shapes were not learned: their codes were fitted." if kind == "Held-out" else "",
         curves=_curves(space),
         tables=[
             metrics_table(f"Mean over the {kind.lower()} shapes", metrics),

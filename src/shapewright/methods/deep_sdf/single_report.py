@@ -69,6 +69,8 @@ def write_single_report(
         other_meshes=[] if truth is None else [("true mesh", truth)],
         mesh_up=(0.0, 1.0, 0.0) if up == "y" else (0.0, 0.0, 1.0),
         panels=_panels(run, data, mesh, truth),
+        panels_title="Pictures",
+        panels_note="",
         curves=_curves(run),
         tables=[
             metrics_table("Fit", metrics, "Lengths in units in which the unit sphere holds the shape."),
