@@ -1,7 +1,7 @@
 import json
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,6 +23,18 @@ FAST = SamplingOptions(num_samples=2000)
 
 def job(meshes, out, **options):
     return SamplingJob(meshes=meshes, out=out, **{"options": FAST, **options})
+
+
+class EagerExecutor(Executor):
+    """Finish every task before the next is handed over, so that several are found finished at once."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
 
 
 def run(meshes, out, **options):
@@ -129,7 +141,7 @@ def test_an_interrupted_job_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sdf_sampling, "sample_shape", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "m", tmp_path / "out")
+        sample_folder(job(tmp_path / "m", tmp_path / "out"), EagerExecutor())
     assert len(read_manifest(tmp_path / "out")) == 1
     monkeypatch.undo()
     assert run(tmp_path / "m", tmp_path / "out").sampled == 2

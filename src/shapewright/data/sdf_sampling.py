@@ -242,7 +242,8 @@ def _run_in(
             while waiting and len(running) < 2 * width:
                 task = waiting.popleft()
                 running[_submit(executor, task)] = task
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            # What was finished before an interrupt is kept.
+            for future in sorted(wait(running, return_when=FIRST_COMPLETED).done, key=_is_interrupt):
                 task, entry = running.pop(future), _entry_of(future)
                 if entry is None:
                     suspects += [task, *running.values()]
@@ -278,6 +279,12 @@ def _renewed(executor: Executor, make: Callable[[], Executor]) -> Executor:
     return make()
 
 
+def _is_interrupt(future: Future[Entry]) -> bool:
+    """Tell if a finished task ended in what ends the whole job, such as Ctrl-C."""
+    error = future.exception()
+    return error is not None and not isinstance(error, Exception)
+
+
 def _entry_of(future: Future[Entry]) -> Entry | None:
     """Return the result of a task, once it is there; None if its process died."""
     error = future.exception()
@@ -285,7 +292,7 @@ def _entry_of(future: Future[Entry]) -> Entry | None:
         return future.result()
     if isinstance(error, BrokenExecutor):
         return None
-    if not isinstance(error, Exception):  # an interrupt ends the job
+    if _is_interrupt(future):
         raise error
     return {"state": "failed", "reasons": [f"{type(error).__name__}: {error}"], "cpu_seconds": 0.0}
 
