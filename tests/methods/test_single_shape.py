@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from shapewright.cli.main import main
 from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.run_dir import RunDir
@@ -352,3 +353,14 @@ def test_an_empty_file_and_an_open_sheet_are_named(tmp_path):
     config = dataclasses.replace(QUICK, scan=ScanConfig(samples=1000))
     with pytest.raises(UserError, match="no inside"):
         reconstruct_single(config, tmp_path / "sheet.obj", tmp_path / "run")
+
+
+def test_the_command_writes_beside_the_other_runs_by_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_point_cloud(tmp_path / "ring.ply", PointCloud(*torus(3000)))
+    words = ["--steps", "60", "--mesh.resolution", "48", "--optim.surface-points", "512", "--optim.space-points", "512"]
+    assert main(["reconstruct", "ring.ply", *words]) == 0
+    assert (tmp_path / "runs" / "ring" / "meshes" / "mesh.glb").exists()
+    assert main(["export", "runs/ring", "--format", "ply"]) == 0
+    assert main(["eval", "runs/ring"]) == 0
+    assert "runs/ring/report.html" in capsys.readouterr().out

@@ -23,10 +23,12 @@ class SingleOptions(RunOptions):
 
     Args:
         source: Points (PLY, XYZ, PCD, NPY, NPZ), samples (.npz with pos and neg), or a mesh.
+        out: Folder to write, new or empty; none: runs/NAME.
         truth: The true mesh, to measure against.
         config: All settings.
     """
 
+    out: Path | None = None  # type: ignore[assignment]
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCAN")]
     truth: Path | None = None
     config: Annotated[SingleConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
@@ -40,8 +42,9 @@ def reconstruct(words: Sequence[str]) -> None:
 
     command = ["shapewright", "reconstruct", *words]
     start = SingleStart(seed=options.seed, command=command, force=options.force, truth=options.truth)
-    reconstruct_single(options.config, options.source, options.out, start)
-    print(f"Mesh:   {options.out / 'meshes' / 'mesh.glb'}\nReport: {options.out / 'report.html'}")
+    out = options.out or Path("runs") / options.source.stem
+    reconstruct_single(options.config, options.source, out, start)
+    print(f"Mesh:   {out / 'meshes' / 'mesh.glb'}\nReport: {out / 'report.html'}")
 
 
 def evaluate(run: Run, truth: Path | None = None, checkpoint: Literal["latest", "best"] | int = "latest") -> None:
