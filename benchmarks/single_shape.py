@@ -22,11 +22,10 @@ import torch
 from shapewright.engine.device import prepare_process
 from shapewright.engine.schedule import Moment
 from shapewright.engine.seed import make_generator
-from shapewright.geometry.mesh import Mesh, face_cross_products
+from shapewright.geometry.mesh import Mesh, face_cross_products, sample_triangles
 from shapewright.geometry.point_cloud import PointCloud
 from shapewright.geometry.ray_casting import RayCaster, fibonacci_directions
 from shapewright.geometry.sampling import normalisation
-from shapewright.geometry.surface_queries import sample_triangles
 from shapewright.io.meshes import read_mesh, write_mesh
 from shapewright.io.point_clouds import write_point_cloud
 from shapewright.methods.deep_sdf.single_config import SINGLE_PRESETS, SingleConfig, SpaceConfig

@@ -7,20 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shapewright.data.sdf_samples import (
+    SAMPLES,
+    SURFACES,
     SdfFolder,
     SdfSamples,
     ShapeKey,
     read_normalisation,
-    read_points,
     read_samples,
     read_split,
     write_normalisation,
-    write_points,
     write_samples,
     write_split,
 )
 from shapewright.errors import UserError
+from shapewright.geometry.point_cloud import PointCloud
 from shapewright.geometry.sampling import Normalisation
+from shapewright.io.point_clouds import write_point_cloud
 
 KEY = ShapeKey("ShapeNetV2", "03001627", "a1")
 
@@ -120,12 +122,16 @@ def test_points_come_back_and_another_program_reads_their_colours(tmp_path):
     import trimesh
 
     points = np.random.default_rng(0).random((7, 3)).astype(np.float32)
-    write_points(tmp_path / "p.ply", points, np.full((7, 3), 0.2))
-    assert np.array_equal(read_points(tmp_path / "p.ply"), points)
-    assert trimesh.load(tmp_path / "p.ply").colors[0].tolist() == [51, 51, 51, 255]
-    (tmp_path / "p.ply").write_text("ply")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_points(tmp_path / "p.ply")
+    key = ShapeKey("toy", "all", "a")
+    write_samples(key.file(tmp_path, SAMPLES, ".npz"), SdfSamples.from_rows(np.ones((4, 4), np.float32)))
+    path = key.file(tmp_path, SURFACES, ".ply")
+    path.parent.mkdir(parents=True)
+    write_point_cloud(path, PointCloud(torch.from_numpy(points), colors=torch.full((7, 3), 0.2)))
+    assert np.array_equal(SdfFolder(tmp_path).surface(key), points)
+    assert trimesh.load(path).colors[0].tolist() == [51, 51, 51, 255]
+    path.write_text("ply")
+    with pytest.raises(UserError, match=r"a\.ply"):
+        SdfFolder(tmp_path).surface(key)
 
 
 NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=4)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from shapewright.geometry.mesh import Mesh, face_areas, sample_surface
+from shapewright.geometry.mesh import Mesh, face_areas, sample_surface, sample_triangles
 from shapewright.geometry.signed_distance import unsigned_distance
-from shapewright.geometry.surface_queries import SurfaceIndex, sample_triangles
+from shapewright.geometry.surface_queries import SurfaceIndex
 
 
 def soup(count, seed=0):

@@ -20,8 +20,6 @@ from shapewright.methods.deep_sdf.original import (
     read_code,
     read_experiment,
     reconstructed_code_path,
-    reconstructed_mesh_path,
-    training_mesh_path,
     write_code,
     write_experiment,
 )
@@ -269,11 +267,6 @@ def test_codes_of_fitted_shapes_lie_where_the_original_looks(tmp_path):
     key = ShapeKey("ShapeNetV2", "03001627", "abc")
     path = reconstructed_code_path(tmp_path, 2000, key)
     assert path == tmp_path / "Reconstructions" / "2000" / "Codes" / "ShapeNetV2" / "03001627" / "abc.pth"
-    assert (
-        reconstructed_mesh_path(tmp_path, 2000, key)
-        == tmp_path / "Reconstructions/2000/Meshes/ShapeNetV2/03001627/abc.ply"
-    )
-    assert training_mesh_path(tmp_path, 2000, key) == tmp_path / "TrainingMeshes/2000/ShapeNetV2/03001627/abc.ply"
     write_code(path, torch.arange(4.0))
     assert torch.load(path, weights_only=True).shape == (1, 1, 4)
     assert torch.equal(read_code(path), torch.arange(4.0))

@@ -330,7 +330,7 @@ def bad_clouds():
         "no normals": ({"points": good}, ScanConfig(normals="file"), "has no normals"),
         "one place": ({"points": good * 0}, ScanConfig(), "fewer than 100"),
         "no inside": ({"pos": np.ones((200, 4)), "neg": np.ones((0, 4))}, ScanConfig(), "no inside"),
-        "three columns": ({"pos": np.ones((200, 3)), "neg": np.ones((200, 3))}, ScanConfig(), "shape"),
+        "three columns": ({"pos": np.ones((200, 3)), "neg": np.ones((200, 3))}, ScanConfig(), r"\[200, 3\]"),
     }
 
 

@@ -13,6 +13,7 @@ from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 
 Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+MESH_FORMATS = ("glb", "ply", "obj")
 SceneFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE")]
 
 

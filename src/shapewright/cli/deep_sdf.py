@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run, split_names
+from shapewright.cli.arguments import MESH_FORMATS, Run, split_names
 from shapewright.cli.console import print_rows, start_log
 from shapewright.cli.run_options import RunOptions, parse_run
 from shapewright.methods.deep_sdf.config import DeepSdfConfig
@@ -18,7 +18,6 @@ from shapewright.methods.deep_sdf.reconstruction import ReconstructConfig
 
 Input = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
 Checkpoint = Literal["latest", "best"] | int
-FORMATS = ("glb", "ply", "obj")
 HEADLINES = ("chamfer_x1000", "f_score_radius_1pct", "f_score_radius_2pct", "normal_consistency", "volume_iou")
 
 
@@ -117,7 +116,7 @@ class ExportOptions:
 def export(words: Sequence[str]) -> None:
     """Run ``export`` on a shape space."""
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
-    formats = split_names("--format", options.format, FORMATS)
+    formats = split_names("--format", options.format, MESH_FORMATS)
     ids = [name.strip() for name in options.ids.split(",") if name.strip()]
     start_log()
     from shapewright.methods.deep_sdf import pipeline

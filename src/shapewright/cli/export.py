@@ -7,10 +7,8 @@ from typing import Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run, method_of, split_names
+from shapewright.cli.arguments import MESH_FORMATS, Run, method_of, split_names
 from shapewright.cli.console import start_log
-
-FORMATS = ("glb", "ply", "obj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,7 @@ def run(words: list[str]) -> None:
         single_shape.export(words)
         return
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
-    formats = split_names("--format", options.format, FORMATS)
+    formats = split_names("--format", options.format, MESH_FORMATS)
     start_log()
     from shapewright.methods.surface import pipeline
 

@@ -9,12 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run, split_names
+from shapewright.cli.arguments import MESH_FORMATS, Run, split_names
 from shapewright.cli.console import print_rows, start_log
 from shapewright.cli.run_options import RunOptions, parse_run
 from shapewright.methods.deep_sdf.single_config import DEFAULT_SINGLE_PRESET, SINGLE_PRESETS, SingleConfig
-
-FORMATS = ("glb", "ply", "obj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +83,7 @@ class ExportOptions:
 def export(words: Sequence[str]) -> None:
     """Run ``export`` on one shape."""
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
-    formats = split_names("--format", options.format, FORMATS)
+    formats = split_names("--format", options.format, MESH_FORMATS)
     start_log()
     from shapewright.methods.deep_sdf.single_shape import export_single
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from jaxtyping import Float
 from shapewright.data.idr import SCENE_FILE
 from shapewright.data.scene import Scene
 from shapewright.errors import UserError
-from shapewright.io.files import atomic_write, write_json
+from shapewright.io.arrays import write_npz
+from shapewright.io.files import write_json
 from shapewright.io.images import write_image
 
 
@@ -30,9 +30,7 @@ def write_scene(scene: Scene, folder: Path) -> None:
     for name in ("image", "mask") if scene.has_masks else ("image",):
         (folder / name).mkdir(parents=True, exist_ok=True)
     entries = [_write_view(scene, view, folder) for view in range(len(scene.views))]
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **camera_arrays(scene))
-    atomic_write(folder / "cameras.npz", buffer.getvalue())
+    write_npz(folder / "cameras.npz", camera_arrays(scene))
     normalisation = {
         "method": scene.normalisation.method,
         "scale": scene.scale,

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from shapewright.geometry.point_cloud import PointCloud
+
 SIDE_PX = 224
 GAP_PX = 8
 BAND = 0.1
@@ -33,10 +35,8 @@ def draw_slices(distances: Answer) -> UInt8[np.ndarray, "h w 3"]:
     return np.round(255 * row).astype(np.uint8)
 
 
-def sign_cloud(
-    rows: Float[np.ndarray, "rows 4"], seed: int = 0
-) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
-    """Return some of the samples of each side and their colours, red inside and blue outside.
+def sign_cloud(rows: Float[np.ndarray, "rows 4"], seed: int = 0) -> PointCloud:
+    """Return some of the samples of each side, red inside and blue outside.
 
     Args:
         rows: x, y, z and signed distance.
@@ -50,7 +50,7 @@ def sign_cloud(
             side = side[random.choice(len(side), MOST_POINTS_PER_SIDE, replace=False)]
         points.append(side[:, :3])
         colors.append(np.broadcast_to(np.array(color), (len(side), 3)))
-    return np.concatenate(points), np.concatenate(colors)
+    return PointCloud(torch.from_numpy(np.concatenate(points)), colors=torch.from_numpy(np.concatenate(colors)))
 
 
 def _panel(distances: Answer, across: int, up: int) -> Float[np.ndarray, "side side 3"]:

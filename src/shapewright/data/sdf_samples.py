@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, Float32
 
 from shapewright.errors import UserError
 from shapewright.geometry.sampling import Normalisation
-from shapewright.io.arrays import read_npz
+from shapewright.io.arrays import read_npz, write_npz
 from shapewright.io.files import atomic_write, read_json, write_json
+from shapewright.io.point_clouds import read_point_cloud
 
 SAMPLES, SURFACES, NORMALISATIONS = "SdfSamples", "SurfaceSamples", "NormalizationParameters"
 MESHES, PREVIEWS = "Meshes", "Previews"
@@ -142,7 +143,8 @@ def write_samples(path: Path, samples: SdfSamples) -> None:
         UserError: if a file cannot be written.
     """
     if path.suffix == ".npz":
-        _write(path, _npz({"pos": samples.positive, "neg": samples.negative}))
+        make_parent(path)
+        write_npz(path, {"pos": samples.positive, "neg": samples.negative})
     elif path.suffix == ".npy":
         _write(path, _npy(samples.rows()))
     else:
@@ -176,7 +178,8 @@ def write_normalisation(path: Path, normalisation: Normalisation) -> None:
         UserError: if the file cannot be written.
     """
     offset = normalisation.offset.numpy().astype(np.float32)
-    _write(path, _npz({"offset": offset, "scale": np.array([normalisation.scale], dtype=np.float32)}))
+    make_parent(path)
+    write_npz(path, {"offset": offset, "scale": np.array([normalisation.scale], dtype=np.float32)})
 
 
 def read_split(path: Path) -> list[ShapeKey]:
@@ -288,7 +291,7 @@ class SdfFolder:
             UserError: if the file is damaged.
         """
         path = key.file(self.root, SURFACES, ".ply")
-        return read_points(path) if path.exists() else None
+        return read_point_cloud(path).points.numpy().astype(np.float32) if path.exists() else None
 
     @cached_property
     def manifest(self) -> dict[str, dict[str, Any]]:
@@ -362,41 +365,6 @@ def write_manifest(root: Path, entries: dict[str, dict[str, Any]]) -> None:
     (root / JOURNAL).unlink(missing_ok=True)
 
 
-def read_points(path: Path) -> Float[np.ndarray, "points 3"]:
-    """Return the points of a PLY in single precision; faces are ignored.
-
-    Raises:
-        UserError: if the file is missing or damaged.
-    """
-    import trimesh
-
-    try:
-        loaded = trimesh.load(path, process=False)
-        return np.array(loaded.vertices, dtype=np.float32).reshape(-1, 3)
-    except Exception as problem:  # a damaged file makes trimesh fail in any way
-        raise UserError(f"The points in {path} cannot be read: {problem}.", "Sample the mesh again.") from None
-
-
-def write_points(
-    path: Path, points: Float[np.ndarray, "points 3"], colors: Float[np.ndarray, "points 3"] | None = None
-) -> None:
-    """Write points, and colours in [0, 1] if there are any, as a binary PLY.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    columns = [(f"float {name}", "<f4", points[:, axis]) for axis, name in enumerate("xyz")]
-    if colors is not None:
-        levels = np.round(255 * np.clip(colors, 0, 1))
-        columns += [(f"uchar {name}", "u1", levels[:, axis]) for axis, name in enumerate(("red", "green", "blue"))]
-    rows = np.empty(len(points), dtype=[(name, kind) for name, kind, _ in columns])
-    for name, _, values in columns:
-        rows[name] = values
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    header += [f"property {name}" for name, _, _ in columns] + ["end_header", ""]
-    _write(path, "\n".join(header).encode() + rows.tobytes())
-
-
 def _samples(path: Path, positive: np.ndarray, negative: np.ndarray) -> SdfSamples:
     for rows in (positive, negative):
         if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind != "f":
@@ -420,21 +388,24 @@ def _is_finite(rows: Rows) -> Bool[np.ndarray, " rows"]:
     return np.isfinite(rows).all(axis=1)
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
 def _npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
 
 
-def _write(path: Path, data: bytes) -> None:
+def make_parent(path: Path) -> None:
+    """Make the folder of a file.
+
+    Raises:
+        UserError: if that is impossible.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot make the folder {path.parent}: {error.strerror}.", "Choose another folder.") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    make_parent(path)
     atomic_write(path, data)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,13 +21,14 @@ from shapewright.data.sdf_samples import (
     SURFACES,
     SdfSamples,
     ShapeKey,
+    make_parent,
     write_normalisation,
-    write_points,
     write_samples,
 )
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh, sample_surface
 from shapewright.geometry.mesh_repair import RepairedMesh, repair_mesh
+from shapewright.geometry.point_cloud import PointCloud
 from shapewright.geometry.sampling import (
     Normalisation,
     RecipeName,
@@ -43,6 +43,7 @@ from shapewright.geometry.signed_distance import SignedDistance, SignMode
 from shapewright.io.files import write_error
 from shapewright.io.images import write_image
 from shapewright.io.meshes import read_mesh, write_mesh
+from shapewright.io.point_clouds import write_point_cloud
 
 CONTESTED_WARNING, CONTESTED_FLAG = 0.05, 0.10
 LEAST_INSIDE_SHARE = 0.02
@@ -152,6 +153,7 @@ class _Signed:
         return Answers(values.sdf, ~values.contested)
 
     def health(self, answers: Answers) -> Health:
+        """Return the share of points whose winding number is near a half."""
         share = round(float((~answers.sure).double().mean()), 6)
         return {"contested_share": share if self._has_winding else None}
 
@@ -166,6 +168,7 @@ class _Scanned:
         return Answers(*self._scan(points))
 
     def health(self, answers: Answers) -> Health:
+        """Return what the scan found wrong, and the share of points on which it cannot decide."""
         return {
             "scan_dropped_share": round(float((~answers.sure).double().mean()), 6),
             "scan_wrong_share": round(self._scan.wrong_share, 6),
@@ -332,14 +335,17 @@ def _write_surface(task: ShapeTask, repaired: RepairedMesh, to_unit: Normalisati
     seen = Mesh(repaired.mesh.vertices, repaired.mesh.faces[repaired.visible])
     points = sample_surface(seen, task.options.surface, shape_generator(task.options.seed, task.key, "surface"))
     path = task.key.file(task.out, SURFACES, ".ply")
-    write_points(path, to_unit.invert(points).numpy().astype(np.float32))
+    make_parent(path)
+    write_point_cloud(path, PointCloud(to_unit.invert(points)))
 
 
 def _write_preview(task: ShapeTask, samples: SdfSamples, distances: Distances) -> None:
     """Draw the signs as slices and as a cloud of coloured points."""
     from shapewright.data.sdf_preview import draw_slices, sign_cloud
 
-    write_points(task.key.file(task.out, PREVIEWS, ".ply"), *sign_cloud(samples.rows(), task.options.seed))
+    path = task.key.file(task.out, PREVIEWS, ".ply")
+    make_parent(path)
+    write_point_cloud(path, sign_cloud(samples.rows(), task.options.seed))
     write_image(task.key.file(task.out, PREVIEWS, ".png"), draw_slices(distances))
 
 

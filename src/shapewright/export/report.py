@@ -44,6 +44,21 @@ class Curve:
     x_label: str = "step"
 
 
+def curves_of(rows: Sequence[Mapping[str, Any]], units: Mapping[str, str]) -> list[Curve]:
+    """Return the curves of some quantities over the steps, from the rows of ``metrics.jsonl``.
+
+    Args:
+        rows: What was measured.
+        units: Unit of each quantity to draw; those that no row has are left out.
+    """
+    found = {name: [row for row in rows if name in row] for name in units}
+    return [
+        Curve(name, [row["step"] for row in having], [row[name] for row in having], units[name])
+        for name, having in found.items()
+        if having
+    ]
+
+
 @dataclass(frozen=True)
 class Table:
     """Hold a table; columns of numbers share their decimals, names of metrics in the head are put into words."""

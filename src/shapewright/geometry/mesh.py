@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from shapewright.checks import check_finite, check_shape
+from shapewright.checks import check_finite, check_range, check_shape
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,28 @@ def vertex_normals(mesh: Mesh) -> Float[Tensor, "vertices 3"]:
 
 
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "count 3"]:
-    """Return points spread uniformly over the area of the surface.
+    """Return points spread uniformly over the area of the surface; see ``sample_triangles``."""
+    return sample_triangles(mesh, count, generator)[0]
+
+
+def sample_triangles(
+    mesh: Mesh, count: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "count 3"], Int64[Tensor, " count"]]:
+    """Return points spread uniformly over the area of the surface, and the triangle of each.
 
     A triangle is drawn by area; inside it ``(1 - sqrt u) a + sqrt u (1 - v) b + sqrt u v c`` with ``u, v``
     uniform in [0, 1] is uniform (Osada et al., Shape Distributions, 2002, section 4.2).
 
     Raises:
-        ValueError: if the surface has no area.
+        ValueError: if the surface has no area, or ``count`` is negative.
     """
+    check_range("count", count, 0)
     edges = face_areas(mesh).double().cumsum(0).cpu()
     if not mesh.num_faces or not edges[-1] > 0:
         raise ValueError("A surface without area cannot be sampled.")
     draws = torch.rand(3, count, generator=generator, dtype=torch.float64)
     chosen = torch.searchsorted(edges, draws[0] * edges[-1], right=True).clamp(max=mesh.num_faces - 1)
+    chosen = chosen.to(mesh.faces.device)
     root, along = draws[1].sqrt(), draws[2]
     weights = torch.stack((1 - root, root * (1 - along), root * along), dim=-1).to(mesh.vertices)
-    corners = mesh.vertices[mesh.faces[chosen.to(mesh.faces.device)]]
-    return (weights[..., None] * corners).sum(1)
+    return (weights[..., None] * mesh.vertices[mesh.faces[chosen]]).sum(1), chosen

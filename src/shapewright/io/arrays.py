@@ -1,14 +1,17 @@
-"""Reading of NumPy archives from outside, without pickle."""
+"""NumPy archives: read from outside without pickle, written atomically."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from shapewright.errors import UserError
+from shapewright.io.files import atomic_write
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -30,3 +33,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             f"The file {path} cannot be read as a NumPy archive: {problem}.",
             "Copy or write it again with numpy.savez, without object arrays.",
         ) from None
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as an uncompressed ``.npz``, atomically; equal arrays give equal bytes.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    atomic_write(path, buffer.getvalue())

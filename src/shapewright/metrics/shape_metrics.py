@@ -13,8 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shapewright.checks import check_finite, check_range, check_shape
-from shapewright.geometry.mesh import Mesh, face_cross_products
-from shapewright.geometry.surface_queries import SurfaceIndex, sample_triangles
+from shapewright.geometry.mesh import Mesh, face_cross_products, sample_triangles
+from shapewright.geometry.surface_queries import SurfaceIndex
 from shapewright.metrics.emd import earth_movers_distance
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from shapewright.geometry.free_space import PartialScan, sample_free_space
+from shapewright.geometry.rotations import matrix_from_axis_angle
 from shapewright.methods.deep_sdf.config import FitConfig
 from shapewright.methods.deep_sdf.fitting import Fit, FitContext, fit_codes
 from shapewright.methods.deep_sdf.model import conditions, evaluate
@@ -174,9 +175,7 @@ def _fit_posed(
         loss = _posed_loss(context, drawn, code, (log_scale, turn, shift)) * log_scale.exp()
     one = loss.reshape(1, 1).detach()
     result = Fit(code.detach()[None], one, one, fit.iterations, torch.full((1,), torch.nan))
-    return PosedFit(
-        result, float(log_scale.detach().exp()), torch.linalg.matrix_exp(_cross(turn.detach())), shift.detach()
-    )
+    return PosedFit(result, float(log_scale.detach().exp()), matrix_from_axis_angle(turn.detach()), shift.detach())
 
 
 def _posed_loss(
@@ -185,16 +184,9 @@ def _posed_loss(
     """Return the data loss of a moved scan, divided by the scale: shrinking the scan must not pay."""
     log_scale, turn, shift = pose
     scale = log_scale.exp()
-    points = scale * drawn.points @ torch.linalg.matrix_exp(_cross(turn)).T + shift
+    points = scale * drawn.points @ matrix_from_axis_angle(turn).T + shift
     predicted = evaluate(
         context.decoder.config, context.decoder.layers, points, conditions(context.decoder.layers, code)
     )
     scaled = Drawn(points, scale * drawn.low, scale * drawn.high, drawn.weight)
     return scaled.loss(predicted, context.clamp).sum() / scale
-
-
-def _cross(vector: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
-    """Return the matrix of the cross product with a vector; its exponential is the rotation about it."""
-    x, y, z = vector.unbind()
-    zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero)).reshape(3, 3)

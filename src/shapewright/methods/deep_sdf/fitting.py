@@ -168,8 +168,7 @@ def _starts(
             repeated = points.points[index].expand(len(candidates), -1, -1)
             with torch.no_grad():
                 predicted = context.decoder(repeated, candidates, context.dtype)
-            one = type(points)(*(p[index : index + 1] for p in (points.points, points.low, points.high, points.weight)))
-            losses = one.loss(predicted, context.clamp)
+            losses = points.only(index).loss(predicted, context.clamp)
             row = torch.cat((row, candidates[losses.argsort()[:nearest]]))
         starts.append(torch.cat((row, context.prior.draw(count - len(row), generator, 0.5))))
     return torch.stack(starts)

@@ -43,6 +43,7 @@ class Bounds:
             raise ValueError("A group of bounds needs at least one point.")
 
 
+@dataclass(frozen=True)
 class Drawn:
     """Hold a draw from the bounds of several shapes.
 
@@ -53,14 +54,14 @@ class Drawn:
         weight: Weights in the loss.
     """
 
-    def __init__(
-        self,
-        points: Float[Tensor, "shapes n 3"],
-        low: Float[Tensor, "shapes n"],
-        high: Float[Tensor, "shapes n"],
-        weight: Float[Tensor, "shapes n"],
-    ) -> None:
-        self.points, self.low, self.high, self.weight = points, low, high, weight
+    points: Float[Tensor, "shapes n 3"]
+    low: Float[Tensor, "shapes n"]
+    high: Float[Tensor, "shapes n"]
+    weight: Float[Tensor, "shapes n"]
+
+    def only(self, shape: int) -> Drawn:
+        """Return the draw of one of the shapes."""
+        return Drawn(*(part[shape : shape + 1] for part in (self.points, self.low, self.high, self.weight)))
 
     def repeated(self, count: int) -> Drawn:
         """Return the draw with each shape ``count`` times in a row."""

@@ -199,16 +199,6 @@ def write_experiment(
     OriginalExperiment(config, trained, dict(decoder_state), codes).write(folder)
 
 
-def training_mesh_path(folder: Path, epoch: int, key: ShapeKey) -> Path:
-    """Return where the original keeps the mesh of a training shape."""
-    return key.file(folder / "TrainingMeshes", str(epoch), ".ply")
-
-
-def reconstructed_mesh_path(folder: Path, epoch: int, key: ShapeKey) -> Path:
-    """Return where the original keeps the mesh of a fitted shape."""
-    return key.file(folder / "Reconstructions" / str(epoch), "Meshes", ".ply")
-
-
 def reconstructed_code_path(folder: Path, epoch: int, key: ShapeKey) -> Path:
     """Return where the original keeps the code of a fitted shape."""
     return key.file(folder / "Reconstructions" / str(epoch), "Codes", ".pth")

@@ -18,6 +18,7 @@ from shapewright.io.meshes import write_mesh
 from shapewright.methods.deep_sdf.fitting import with_weights
 from shapewright.methods.deep_sdf.judging import Judged, code_path, codes_of, judge
 from shapewright.methods.deep_sdf.report import write_run_report
+from shapewright.methods.deep_sdf.results import read_code
 from shapewright.methods.deep_sdf.shapes import TRAIN_SPLIT
 from shapewright.methods.deep_sdf.space import ShapeSpace
 from shapewright.methods.deep_sdf.training import import_original, resume, train
@@ -65,6 +66,7 @@ def evaluate(
             for key, stored in codes_of(space, space.shapes.test, refine, overwrite).items()
         ]
     _write_meshes(space, judged)
+    rows = {str(shape.key): shape.metrics for shape in judged}
     result = {
         "schema": 1,
         "method": "deep_sdf",
@@ -73,12 +75,11 @@ def evaluate(
         "checkpoint": space.step,
         "cpu_seconds": round(time.process_time() - cpu, 2),
         "wall_seconds": round(time.monotonic() - wall, 2),
-        "metrics": summarize_metrics({str(shape.key): shape.metrics for shape in judged}),
+        "metrics": summarize_metrics(rows),
         "controls": {},
         "items": [shape.item() for shape in judged],
     }
     space.run.write_metrics(result)
-    rows = {str(shape.key): shape.metrics for shape in judged}
     write_metrics_csv(space.run.path / "metrics.csv", rows)
     chamfers = {
         name: row["chamfer_x1000_original"] / 1000 for name, row in rows.items() if "chamfer_x1000_original" in row
@@ -142,9 +143,9 @@ def export(
 
 
 def export_original(run_path: Path, out: Path) -> Path:
-    """Write the run as an experiment folder of the original program; return the folder."""
+    """Write the run, and the codes fitted with it, as an experiment folder of the original program; return it."""
     from shapewright.engine.checkpoint import load_checkpoint
-    from shapewright.methods.deep_sdf.original import write_experiment
+    from shapewright.methods.deep_sdf.original import reconstructed_code_path, write_code, write_experiment
 
     space = ShapeSpace.open(run_path)
     _, tensors, _ = load_checkpoint(space.run, space.step)
@@ -155,4 +156,8 @@ def export_original(run_path: Path, out: Path) -> Path:
     config = dataclasses.replace(space.config, data=data)
     write_experiment(out, config, state, torch.as_tensor(tensors["codes.codes"]), epoch)
     write_split(out / TRAIN_SPLIT, space.shapes.train)
+    for key in space.shapes.test:
+        if code_path(space, key).exists():
+            code = read_code(code_path(space, key), space.codes.shape[1]).code
+            write_code(reconstructed_code_path(out, epoch, key), code)
     return out

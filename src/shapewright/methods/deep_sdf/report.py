@@ -7,7 +7,7 @@ from typing import Any
 
 from shapewright.export.html import write_report
 from shapewright.export.metric_tables import metrics_by_shape
-from shapewright.export.report import Curve, Panel, Report, metrics_table
+from shapewright.export.report import Panel, Report, curves_of, metrics_table
 from shapewright.methods.deep_sdf.judging import Judged
 from shapewright.methods.deep_sdf.space import ShapeSpace
 from shapewright.rendering.mesh_pictures import draw_mesh
@@ -52,7 +52,7 @@ def write_run_report(space: ShapeSpace, judged: Sequence[Judged], result: Mappin
         panels=[_panel(shape, kind) for shape in judged[:_LARGEST_PANELS]],
         panels_title="Shapes",
         panels_note="Held-out shapes were not learned: their codes were fitted." if kind == "Held-out" else "",
-        curves=_curves(space),
+        curves=curves_of(space.run.read_metrics(), _CURVES),
         tables=[
             metrics_table(f"Mean over the {kind.lower()} shapes", metrics),
             metrics_by_shape(f"{kind} shapes", rows, names, "Lengths in radii of the unit sphere unless said."),
@@ -72,12 +72,3 @@ def _panel(shape: Judged, kind: str) -> Panel:
     score = shape.metrics.get("chamfer_x1000")
     note = shape.problem or ("" if score is None else f"Chamfer x1000 {score:.3f}")
     return Panel(f"{kind} shape {shape.key.name}", images, note)
-
-
-def _curves(space: ShapeSpace) -> list[Curve]:
-    rows = space.run.read_metrics()
-    return [
-        Curve(name, [row["step"] for row in rows if name in row], [row[name] for row in rows if name in row], unit)
-        for name, unit in _CURVES.items()
-        if any(name in row for row in rows)
-    ]

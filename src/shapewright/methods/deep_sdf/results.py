@@ -6,7 +6,6 @@ weights. ``meshes/<name>.glb`` is the shape, in the units of its input where the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from shapewright.errors import UserError
-from shapewright.io.arrays import read_npz
-from shapewright.io.files import atomic_write
+from shapewright.io.arrays import read_npz, write_npz
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,8 @@ def write_code(path: Path, stored: StoredCode) -> None:
         "checkpoint": np.int64(stored.checkpoint),
         **{f"refined.{name}": value.numpy() for name, value in stored.refined.items()},
     }
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, buffer.getvalue())
+    write_npz(path, arrays)
 
 
 def read_code(path: Path, length: int) -> StoredCode:

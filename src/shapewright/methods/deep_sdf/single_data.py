@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from shapewright.data.sdf_samples import read_samples
 from shapewright.engine.seed import make_generator
 from shapewright.errors import UserError
-from shapewright.geometry.mesh import Mesh, face_cross_products
+from shapewright.geometry.mesh import Mesh, face_cross_products, sample_triangles
 from shapewright.geometry.mesh_repair import repair_mesh
 from shapewright.geometry.point_cloud import (
     NEIGHBOURS,
@@ -31,8 +30,6 @@ from shapewright.geometry.point_cloud import (
 from shapewright.geometry.point_orientation import cloud_winding_number, orient_normals, orient_towards
 from shapewright.geometry.sampling import MARGIN, Normalisation
 from shapewright.geometry.signed_distance import SignedDistance
-from shapewright.geometry.surface_queries import sample_triangles
-from shapewright.io.arrays import read_npz
 from shapewright.io.meshes import read_mesh
 from shapewright.io.point_clouds import read_point_cloud, scan_kind
 from shapewright.methods.deep_sdf.single_config import ScanConfig, SingleConfig, SpaceConfig
@@ -275,8 +272,14 @@ def from_samples(path: Path) -> TrainingPoints:
     Raises:
         UserError: if an array is missing or of another shape, or a side has no sample.
     """
-    arrays = read_npz(path)
-    rows = torch.cat([_side(path, arrays, name) for name in ("pos", "neg")])
+    samples = read_samples(path).finite()
+    for side, rows in (("outside", samples.positive), ("inside", samples.negative)):
+        if not len(rows):
+            raise UserError(
+                f"{path} has no usable sample {side}: the shape has no {side}.",
+                "Sample the mesh again, with sign repair.",
+            )
+    rows = torch.from_numpy(samples.rows())
     if len(rows) < LEAST_POINTS:
         raise UserError(f"{path} has {len(rows)} samples, fewer than {LEAST_POINTS}.", "Draw more samples.")
     points, sdf = rows[:, :3], rows[:, 3]
@@ -289,25 +292,6 @@ def from_samples(path: Path) -> TrainingPoints:
     nothing = PointCloud(torch.zeros(0, 3), torch.zeros(0, 3))
     notes = (f"{len(points):,} signed distances.",)
     return TrainingPoints(nothing, points, sdf, sdf, box, 0.0, 0.0, placement, "samples", notes)
-
-
-def _side(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Float[Tensor, "rows 4"]:
-    """Return the usable rows of one side."""
-    rows = arrays.get(name)
-    if rows is None or rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind != "f":
-        found = "missing" if rows is None else f"of shape {list(rows.shape)} and type {rows.dtype}"
-        raise UserError(
-            f"{path}: the array {name!r} is {found}; expected rows of x, y, z, distance.",
-            "Write it with `shapewright data sample-sdf`.",
-        )
-    rows = rows[np.isfinite(rows).all(1)]
-    if not len(rows):
-        side = "outside" if name == "pos" else "inside"
-        raise UserError(
-            f"{path}: {name!r} has no usable row, so the shape has no {side}.",
-            "Sample the mesh again, with sign repair.",
-        )
-    return torch.from_numpy(rows.astype(np.float32))
 
 
 def from_mesh(mesh: Mesh, config: ScanConfig, generator: torch.Generator, name: str) -> TrainingPoints:

@@ -10,7 +10,7 @@ import torch
 
 from shapewright.engine.run_dir import RunDir
 from shapewright.export.html import write_report
-from shapewright.export.report import Curve, Panel, Report, Table, metrics_table
+from shapewright.export.report import Panel, Report, Table, curves_of, metrics_table
 from shapewright.geometry.mesh import Mesh
 from shapewright.io.images import write_image
 from shapewright.io.meshes import read_mesh
@@ -71,7 +71,7 @@ def write_single_report(
         panels=_panels(run, data, mesh, truth),
         panels_title="Pictures",
         panels_note="",
-        curves=_curves(run),
+        curves=curves_of(run.read_metrics(), _CURVES),
         tables=[
             metrics_table("Fit", metrics, "Lengths in units in which the unit sphere holds the shape."),
             Table("Timings", ["part", "CPU seconds"], [[part, round(value, 1)] for part, value in seconds.items()]),
@@ -116,12 +116,3 @@ def _view(mesh: Mesh, azimuth_deg: float, run: RunDir) -> MeshView:
     radius = float((mesh.vertices - (lower + upper) / 2).norm(dim=1).max())
     up = SingleMeshConfig(**run.config["mesh"]).up
     return MeshView(azimuth_deg=azimuth_deg, size_px=_PICTURE_PX, center=(x, y, z), radius=radius, up=up)
-
-
-def _curves(run: RunDir) -> list[Curve]:
-    rows = run.read_metrics()
-    return [
-        Curve(name, [row["step"] for row in rows if name in row], [row[name] for row in rows if name in row], unit)
-        for name, unit in _CURVES.items()
-        if any(name in row for row in rows)
-    ]

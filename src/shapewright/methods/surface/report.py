@@ -12,7 +12,7 @@ from shapewright.data.scene import Scene
 from shapewright.engine.run_dir import RunDir
 from shapewright.export.html import write_report
 from shapewright.export.pictures import error_map
-from shapewright.export.report import Curve, Panel, Report, Table, metrics_table
+from shapewright.export.report import Panel, Report, Table, curves_of, metrics_table
 from shapewright.geometry.mesh import Mesh
 from shapewright.io.meshes import read_mesh
 from shapewright.methods.surface.evaluation import TRUE_MESH, EvaluatedView
@@ -55,7 +55,7 @@ def write_run_report(
         mesh_up=_triple(mean_up(scene)),
         mesh_eye=_triple(scene.cameras[list(scene.train)].centers.mean(0)),
         panels=[_panel(view, kind) for view in views],
-        curves=_curves(run),
+        curves=curves_of(run.read_metrics(), _CURVES),
         tables=[
             metrics_table(f"Mean over the {kind.lower()} views", metrics),
             metrics_table("Controls", result["controls"]),
@@ -90,12 +90,3 @@ def _panel(view: EvaluatedView, kind: str) -> Panel:
     ]
     psnr = view.metrics.get("psnr_misses_black", view.metrics.get("psnr_full", float("nan")))
     return Panel(f"{kind} view {view.name}: {psnr:.2f} dB", images)
-
-
-def _curves(run: RunDir) -> list[Curve]:
-    rows = run.read_metrics()
-    return [
-        Curve(name, [row["step"] for row in rows if name in row], [row[name] for row in rows if name in row], unit)
-        for name, unit in _CURVES.items()
-        if any(name in row for row in rows)
-    ]
