@@ -1,0 +1,141 @@
+"""Pictures of many objects of a category, each with its mask and camera: what single-view methods learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shapewright.checks import check_shape
+from shapewright.geometry.cameras import Cameras, intrinsic_matrices
+from shapewright.rendering.projections import ParallelViews, project_perspective
+
+
+@dataclass(frozen=True)
+class PictureViews:
+    """Hold where pictures were taken from: one row of cameras for all objects, or one row for each object.
+
+    Args:
+        world_from_camera: OpenCV axes and optical centre, right-handed world, y up; one row: shared by all objects.
+        half_angle_deg: Half the field of view of the square pictures; None: orthographic, half a picture a unit.
+    """
+
+    world_from_camera: Float[Tensor, "rows views 3 4"]
+    half_angle_deg: float | None
+
+    def __post_init__(self) -> None:
+        check_shape("world_from_camera", self.world_from_camera, (None, None, 3, 4))
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell if all objects were seen from the same places."""
+        return len(self.world_from_camera) == 1
+
+    @property
+    def near(self) -> float | None:
+        """Return the least depth for the rasteriser: none in parallel projections."""
+        return None if self.half_angle_deg is None else 0.1
+
+    def poses(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3 4"]:
+        """Return ``world_from_camera`` of pictures."""
+        return self.world_from_camera[torch.zeros_like(objects) if self.is_shared else objects, views]
+
+    def project(
+        self,
+        vertices: Float[Tensor, "n vertices 3"],
+        objects: Int64[Tensor, " n"],
+        views: Int64[Tensor, " n"],
+        size: int,
+    ) -> Float[Tensor, "n vertices 3"]:
+        """Return x and y in pixels and the depth of one mesh a picture.
+
+        Args:
+            vertices: In the world.
+            objects: Which object each picture shows.
+            views: Which of its pictures.
+            size: Pixels along each side.
+        """
+        return project_to(vertices, self.poses(objects, views), self.half_angle_deg, size)
+
+
+def project_to(
+    vertices: Float[Tensor, "n vertices 3"],
+    world_from_camera: Float[Tensor, "n 3 4"],
+    half_angle_deg: float | None,
+    size: int,
+) -> Float[Tensor, "n vertices 3"]:
+    """Return x and y in pixels and the depth of vertices, for poses as ``PictureViews`` has them."""
+    rotation, eye = world_from_camera[:, :, :3].to(vertices), world_from_camera[:, :, 3].to(vertices)
+    if half_angle_deg is None:
+        depth = -(eye[:, None] @ rotation)[:, 0]
+        screen = ParallelViews.orthographic(rotation.transpose(1, 2)).project(vertices, size)
+        return screen + torch.cat([depth[:, :2] * (size / 2), depth[:, 2:]], dim=1)[:, None]
+    focal = torch.full_like(eye[:, 0], size / (2 * float(np.tan(np.radians(half_angle_deg)))))
+    middle = torch.full_like(focal, size / 2)
+    intrinsics = intrinsic_matrices(focal, focal, middle, middle)
+    sizes = torch.full((len(focal), 2), size)
+    return project_perspective(vertices, Cameras(world_from_camera.to(vertices), intrinsics, sizes))
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Hold the pictures of one split.
+
+    Args:
+        images: RGB times mask, then the mask; may be mapped from a file.
+        views: Their cameras.
+        pose_bins: The bin of each picture's pose.
+        num_bins: How many bins there are.
+        ids: Names of the objects.
+        categories: Category of each object.
+        voxels: What is inside, 32 cells a side by the data set's rule, indexed by x, y, z of the world; for judging.
+        points: Points on the surface, for judging.
+        targets: Masks to be learned where they are not those of ``images``.
+    """
+
+    images: UInt8[np.ndarray, "objects views channels size size"]
+    views: PictureViews
+    pose_bins: Int64[Tensor, "objects views"]
+    num_bins: int
+    ids: tuple[str, ...]
+    categories: tuple[str, ...]
+    voxels: Bool[np.ndarray, "objects 32 32 32"] | None = None
+    points: Float[np.ndarray, "objects n 3"] | None = None
+    targets: UInt8[np.ndarray, "objects views height width"] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.images)
+
+    @property
+    def num_views(self) -> int:
+        """Return the number of pictures of each object."""
+        return self.images.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Return the number of pixels along each side."""
+        return self.images.shape[-1]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the categories, sorted, each once."""
+        return tuple(sorted(set(self.categories)))
+
+    def pictures(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n channels h w"]:
+        """Return pictures in [0, 1]: RGB times mask, then the mask."""
+        return torch.from_numpy(self.images[objects.numpy(), views.numpy()]).float() / 255
+
+    def masks(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n h w"]:
+        """Return the masks to be learned, in [0, 1]."""
+        source = self.images[:, :, -1] if self.targets is None else self.targets
+        return torch.from_numpy(source[objects.numpy(), views.numpy()]).float() / 255
+
+    def directions(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+        """Return the unit vectors from the origin towards the cameras."""
+        pose = self.views.poses(objects, views)
+        return normalize(pose[:, :, 3] if self.views.half_angle_deg is not None else -pose[:, :, 2], dim=1)

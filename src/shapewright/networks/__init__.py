@@ -1,0 +1,1 @@
+"""Networks on pictures and codes, one architecture a file."""

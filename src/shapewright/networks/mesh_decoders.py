@@ -1,0 +1,53 @@
+"""Decoders from a code to a closed mesh: a template whose vertices are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from shapewright.checks import check_range
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mesh import Mesh
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Return fully connected layers with ReLUs between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class MeshDecoder(nn.Module):
+    """Move every vertex of a template by its own offset: ``v = (template + offset) / 2``.
+
+    Args:
+        code_dim: Length of a code, plus whatever else is appended to it.
+        hidden: Widths of the hidden layers; 1024 and 2048 are the published ones.
+        template: The mesh that is moved, about of radius 1; none: the sphere of 642 vertices.
+    """
+
+    template: Tensor
+    faces: Tensor
+
+    def __init__(self, code_dim: int = 512, hidden: Sequence[int] = (1024, 2048), template: Mesh | None = None) -> None:
+        super().__init__()
+        check_range("code_dim", code_dim, 1)
+        mesh = template or icosphere()
+        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
+        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
+        self.layers = mlp((code_dim, *hidden, 3 * mesh.num_vertices))
+
+    def forward(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n vertices 3"]:
+        """Return the vertices of one mesh a code; the faces are ``faces``."""
+        offsets = self.layers(codes).float().view(len(codes), -1, 3)
+        return (self.template + offsets) / 2
+
+    def meshes(self, codes: Float[Tensor, "n code"]) -> list[Mesh]:
+        """Return one mesh a code, on the CPU."""
+        with torch.no_grad():
+            return [Mesh(vertices, self.faces.cpu()) for vertices in self(codes).cpu()]
