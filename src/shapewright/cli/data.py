@@ -1,4 +1,4 @@
-"""``shapewright data ACTION``: check data before training, and sample signed distances."""
+"""``shapewright data ACTION``: check data before training, render views of meshes, and sample signed distances."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from shapewright.errors import UserError
 
 ACTIONS = {
     "check": "check SCENE|SAMPLES        look at a scene, or at samples of signed distances, before training",
+    "render": "render MESHES --out D      render views of meshes, in the layout of published data sets",
     "sample-sdf": "sample-sdf MESHES --out D  sample signed distances of a folder of meshes",
 }
 
@@ -20,6 +21,10 @@ def run(words: list[str]) -> None:
         from shapewright.cli import data_check
 
         data_check.run(words[1:])
+    elif words[0] == "render":
+        from shapewright.cli import data_render
+
+        data_render.run(words[1:])
     elif words[0] == "sample-sdf":
         from shapewright.cli import data_sample_sdf
 
