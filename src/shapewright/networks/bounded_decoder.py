@@ -1,0 +1,60 @@
+"""The decoder of the Neural Mesh Renderer: every vertex stays in its octant of a bounded cube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from shapewright.checks import check_range
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mesh import Mesh
+from shapewright.networks.mesh_decoders import mlp
+
+_LEAST = 1e-6
+_CENTROID_SCALE = 0.1
+
+
+class BoundedMeshDecoder(nn.Module):
+    """Move the vertices of a template within their octants around a centroid that moves too (arXiv:1711.07566).
+
+    With ``b = template / 2``, ``s = sign(b)`` and ``c = tanh(.1 centroid)``, each coordinate is::
+
+        u = s sigmoid(logit(|b|) + bias)
+        v = (relu(u) (1 - c) - relu(-u) (1 + c) + c) / 2
+
+    All lie in (-.5, .5). A coordinate that is 0 in the template is that of the centroid.
+
+    Args:
+        code_dim: Length of a code, plus whatever else is appended to it.
+        hidden: Widths of the hidden layers; 1024 and 2048 are the published ones.
+        template: The mesh that is moved, about of radius 1; none: the sphere of 642 vertices.
+    """
+
+    template: Tensor
+    faces: Tensor
+
+    def __init__(self, code_dim: int = 512, hidden: Sequence[int] = (1024, 2048), template: Mesh | None = None) -> None:
+        super().__init__()
+        check_range("code_dim", code_dim, 1)
+        mesh = template or icosphere()
+        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
+        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
+        self.trunk = nn.Sequential(*mlp((code_dim, *hidden)), nn.ReLU())
+        self.bias = nn.Linear(hidden[-1], 3 * mesh.num_vertices)
+        self.centroid = nn.Linear(hidden[-1], 3)
+
+    def centroid_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the parameters of the centroid, which are learned at a tenth of the rate."""
+        return self.centroid.parameters()
+
+    def forward(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n vertices 3"]:
+        """Return the vertices of one mesh a code; the faces are ``faces``."""
+        inside = self.trunk(codes)
+        c = torch.tanh(_CENTROID_SCALE * self.centroid(inside).float())[:, None]
+        base = self.template / 2
+        start = torch.logit(base.abs().clamp(_LEAST, 1 - _LEAST))
+        u = base.sign() * torch.sigmoid(start + self.bias(inside).float().view(len(codes), -1, 3))
+        return (u.relu() * (1 - c) - (-u).relu() * (1 + c) + c) / 2
