@@ -19,11 +19,21 @@ from torch import Tensor
 from shapewright.checks import check_range, check_shape
 from shapewright.kernels.backends import choose, load
 from shapewright.kernels.pool import run_slices
+from shapewright.kernels.reference import nmr_pictures as reference_pictures
 from shapewright.kernels.reference import rasterizer as reference
 from shapewright.kernels.reference import silhouettes as reference_silhouettes
 from shapewright.kernels.reference.rasterizer import RasterRule
 
-__all__ = ["RasterRule", "cover", "nmr_backward", "outline_backward", "rasterize", "soft_backward", "soft_cover"]
+__all__ = [
+    "RasterRule",
+    "cover",
+    "nmr_backward",
+    "nmr_pictures_backward",
+    "outline_backward",
+    "rasterize",
+    "soft_backward",
+    "soft_cover",
+]
 
 Screen = Float[Tensor, "images vertices 3"]
 Faces = Int64[Tensor, "faces 3"]
@@ -135,6 +145,43 @@ def nmr_backward(
 
     def run(begin: int, end: int) -> None:
         kernel(*arrays, *_nmr_scratch(rule.size, len(faces), arrays[-1].dtype), by_screen.numpy(), begin, end)
+
+    _run_images(len(screen), run)
+    return by_screen
+
+
+def nmr_pictures_backward(
+    screen: Screen,
+    faces: Faces,
+    ids: Int32[Tensor, "images samples samples"],
+    picture: Float[Tensor, "images samples samples channels"],
+    grad: Float[Tensor, "images samples samples channels"],
+) -> Float64[Tensor, "images vertices 2"]:
+    """Return the gradient of the Neural Mesh Renderer for pictures with colours.
+
+    Args:
+        screen: x and y in samples, and the depth.
+        faces: Vertex indices, shared by all images.
+        ids: What :func:`rasterize` returns.
+        picture: Colours of the samples, the background among them.
+        grad: Gradient by the samples of the picture.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+    _check_pixels(screen, RasterRule(ids.shape[-1]), ids, grad[..., 0])
+    check_shape("picture", picture, (*ids.shape, None))
+    check_shape("grad", grad, tuple(picture.shape))
+    if not _uses_numba(screen):
+        return reference_pictures.nmr_pictures_backward(screen, faces, ids, picture, grad)
+    by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
+    # By columns and by rows, so that every line is read in order.
+    lines = [_array(torch.stack([part.transpose(1, 2), part], dim=1)) for part in (ids, picture, grad)]
+    kernel = load("cpu", "nmr_pictures").nmr_pictures_backward
+    mesh = _mesh(screen, faces)
+
+    def run(begin: int, end: int) -> None:
+        kernel(*mesh, *lines, np.empty(len(faces), np.uint8), by_screen.numpy(), begin, end)
 
     _run_images(len(screen), run)
     return by_screen

@@ -43,13 +43,14 @@ def _list_wishes(ids, grad, scale, lines, wishes, positions, values, before, see
 
 
 @njit(inline="always")
-def _push(share, distance, eps):
+def push(share, distance, eps):
+    """Return by how much a wish at a distance from a crossing moves an end of the edge; never infinite."""
     weight = share * distance
     return 1.0 / (weight + eps if weight > 0.0 else weight - eps)
 
 
 @njit(inline="always")
-def _far_end(a0, a1, b0, b1, c0, c1, d0, crossing):
+def far_end(a0, a1, b0, b1, c0, c1, d0, crossing):
     """Return where the line ``d0`` leaves the face on the other side of the edge A-B."""
     if (d0 - a0) * (d0 - c0) < 0.0:
         return a1 + (c1 - a1) * ((d0 - a0) / (c0 - a0))
@@ -89,12 +90,12 @@ def _nmr_edge(
                 sum_a += values[d0, k] / (share_a * distance + eps_a)
                 sum_b += values[d0, k] / (share_b * distance + eps_b)
         if lines[d0, outer] < 0:
-            far = min(max(_far_end(a0, a1, b0, b1, c0, c1, float(d0), crossing), 0.0), n - 1.0)
+            far = min(max(far_end(a0, a1, b0, b1, c0, c1, float(d0), crossing), 0.0), n - 1.0)
             stop = int(np.ceil(far)) if outward > 0 else int(np.floor(far))
             for k in range(min(inner, stop), max(inner, stop) + 1):
                 if lines[d0, k] == f and wishes[d0, k] > 0:
-                    sum_a += wishes[d0, k] * _push(share_a, k - crossing, eps)
-                    sum_b += wishes[d0, k] * _push(share_b, k - crossing, eps)
+                    sum_a += wishes[d0, k] * push(share_a, k - crossing, eps)
+                    sum_b += wishes[d0, k] * push(share_b, k - crossing, eps)
         if has_a:
             by_a -= sum_a
         if has_b:

@@ -169,7 +169,7 @@ def _nmr_of_image(
         lines, wish = (ids.T, wishes.T) if axis == 0 else (ids, wishes)
         for side in range(3):
             corners = faces[seen].roll(-side, dims=1)
-            crossings = _Crossings.find(points[..., :2] - 0.5, corners, seen, axis, len(ids))
+            crossings = Crossings.find(points[..., :2] - 0.5, corners, seen, axis, len(ids))
             for end in range(2):
                 pull = crossings.pull(lines, wish, end)
                 by_points[:, 1 - axis].index_add_(0, corners[crossings.edge, end], pull)
@@ -177,7 +177,7 @@ def _nmr_of_image(
 
 
 @dataclass(frozen=True)
-class _Crossings:
+class Crossings:
     """Hold where lines of samples cross one side A-B of each visible face.
 
     Args:
@@ -202,7 +202,7 @@ class _Crossings:
         faces: Int64[Tensor, " edges"],
         axis: int,
         size: int,
-    ) -> _Crossings:
+    ) -> Crossings:
         """Return the crossings of the lines ``d0 = 0 .. size - 1`` that have both neighbours in the image."""
         ends = places[corners][..., [axis, 1 - axis]]
         span = ends[:, :2, 0]
@@ -219,29 +219,57 @@ class _Crossings:
         outer = inner + outward
         kept = (inner >= 0) & (inner < size) & (outer >= 0) & (outer < size)
         edge, line, place, outward, inner = edge[kept], line[kept], place[kept], outward[kept], inner[kept]
-        return _Crossings(edge, ends[edge], faces[edge], line, place, outward, inner, size)
+        return Crossings(edge, ends[edge], faces[edge], line, place, outward, inner, size)
 
     def pull(
         self, lines: Int64[Tensor, "n n"], wishes: Float64[Tensor, "n n"], end: int
     ) -> Float64[Tensor, " crossings"]:
-        """Return the gradient of A (``end`` 0) or B (1) along d1 from each crossing."""
+        """Return the gradient of A (``end`` 0) or B (1) along d1 from each crossing.
+
+        Args:
+            lines: Nearest face of each sample of each line.
+            wishes: Gradient by the samples.
+            end: Which end of the side.
+        """
+        ids, wish = lines[self.line], wishes[self.line]
+        beyond, within = self.regions(lines)
+        outer = self.inner + self.outward
+        is_outline = ids.gather(1, outer[:, None]) < 0
+        out = beyond & (ids < 0) & (wish < 0)
+        back = within & is_outline & (wish > 0)
+        return self.pushed(torch.where(out | back, wish.abs(), 0.0), end)
+
+    def regions(self, lines: Int64[Tensor, "n n"]) -> tuple[Bool[Tensor, "crossings n"], Bool[Tensor, "crossings n"]]:
+        """Return which samples of its line each crossing may move to: all beyond it, and those of its face behind it.
+
+        Beyond counts only where the last sample inside shows the face.
+
+        Args:
+            lines: Nearest face of each sample of each line.
+        """
+        ids, face = lines[self.line], self.face[:, None]
+        d1 = torch.arange(self.size, device=ids.device)[None, :]
+        inner, stop = self.inner[:, None], self._far_samples()[:, None]
+        shows_face = ids.gather(1, inner) == face
+        beyond = shows_face & ((d1 - inner) * self.outward[:, None] > 0)
+        within = (ids == face) & (d1 >= torch.minimum(inner, stop)) & (d1 <= torch.maximum(inner, stop))
+        return beyond, within
+
+    def pushed(self, amounts: Float64[Tensor, "crossings n"], end: int) -> Float64[Tensor, " crossings"]:
+        """Return the gradient of A (``end`` 0) or B (1) along d1 that amounts at the samples of each line make.
+
+        Args:
+            amounts: What each sample pushes with, at least 0.
+            end: Which end of the side.
+        """
         a0, b0 = self.ends[:, 0, 0], self.ends[:, 1, 0]
         lever = b0 - self.line if end == 0 else self.line - a0
         share = torch.where(lever != 0, (b0 - a0) / lever, 0.0)
         d1 = torch.arange(self.size, device=lever.device)[None, :]
-        ids, wish, face = lines[self.line], wishes[self.line], self.face[:, None]
-        here = torch.arange(len(face), device=lever.device)
-        outer = (self.inner + self.outward)[:, None]
-        shows_face = ids[here, self.inner][:, None] == face
-        ends_here = ids[here, outer[:, 0]][:, None] < 0
-        out = shows_face & (ids < 0) & (wish < 0) & ((d1 - outer) * self.outward[:, None] >= 0)
-        stop = self._far_samples()[:, None]
-        low, high = torch.minimum(self.inner[:, None], stop), torch.maximum(self.inner[:, None], stop)
-        back = ends_here & (ids == face) & (wish > 0) & (d1 >= low) & (d1 <= high)
         weight = share[:, None] * (d1 - self.place[:, None])
         eps = NMR_EPS * self.size / 2
-        pulls = wish.abs() / torch.where(weight > 0, weight + eps, weight - eps)
-        return torch.where(lever != 0, -torch.where(out | back, pulls, 0.0).sum(1), 0.0)
+        pulls = amounts / torch.where(weight > 0, weight + eps, weight - eps)
+        return torch.where(lever != 0, -pulls.sum(1), 0.0)
 
     def _far_samples(self) -> Int64[Tensor, " crossings"]:
         """Return the sample where each line leaves its face on the other side."""
