@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from shapewright.geometry.icosphere import icosphere
-from shapewright.geometry.orbit import kato_ring
-from shapewright.rendering.projections import ParallelViews, project_perspective
+from shapewright.geometry.orbit import cameras_around, kato_ring
+from shapewright.rendering.projections import ParallelViews, project_clipped, project_perspective
 from shapewright.rendering.rasterizer import draw, interpolate, rasterize, to_pixels
 from shapewright.rendering.textures import (
     harmonic_light,
@@ -179,3 +179,24 @@ def test_vertices_behind_the_camera_project_have_finite_pixels():
     screen = project_perspective(vertices, cameras)
     assert bool(screen.isfinite().all())
     assert (screen[0, :, 2] > 0.1).tolist() == [False, False, True]
+
+
+def test_a_floor_under_the_camera_is_drawn_up_to_its_feet():
+    # A large square one unit below a camera at the origin's side: most of its faces reach behind the camera.
+    camera = cameras_around(torch.tensor([[2.0, 0.0, 0.0]], dtype=DOUBLE), 32, 45.0)
+    floor = torch.tensor([[-50.0, -1, -50], [50, -1, -50], [50, -1, 50], [-50, -1, 50]], dtype=DOUBLE)
+    whole = rasterize(project_perspective(floor, camera), TWO_FACES, 32)
+    assert whole.num_dropped.tolist() == [2]
+    assert not bool(whole.is_covered.any())
+    screen, clipped = project_clipped(floor, TWO_FACES, floor, camera)
+    fragments = rasterize(screen, clipped.faces, 32)
+    assert fragments.num_dropped.tolist() == [0]
+    places = interpolate(fragments, screen, clipped.attributes)[0]
+    # Rows below the horizon show the floor where their rays meet it: at depth focal / (row - 16).
+    rows = torch.arange(32, dtype=DOUBLE) + 0.5 - 16
+    seen = (rows > 16 / 52)[:, None].expand(32, 32)
+    assert torch.equal(fragments.is_covered[0], seen)
+    expected = (2 - 16 / rows)[:, None].expand(32, 32)
+    torch.testing.assert_close(places[..., 0][seen], expected[seen])
+    with pytest.raises(ValueError, match="camera must be one view, got 24"):
+        project_clipped(floor, TWO_FACES, floor, kato_ring(32))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shapewright.checks import check_shape
 from shapewright.geometry.cameras import Cameras
+from shapewright.geometry.near_clipping import ClippedFaces, clip_near
 from shapewright.geometry.rotations import matrix_from_quaternion
 
 # What a vertex in the plane of a pinhole camera counts as: it is not drawn, and gets no gradient from there.
@@ -25,12 +26,35 @@ def project_perspective(
         vertices: In the world: one set for all views, or one for each.
         cameras: The views.
     """
-    P = cameras.projections().to(vertices)
-    vertices = _for_each(vertices, len(cameras))
-    homogeneous = vertices @ P[:, :, :3].transpose(1, 2) + P[:, None, :, 3]
-    depth = homogeneous[..., 2:]
-    divisor = torch.where(depth > _LEAST_DEPTH, depth, _LEAST_DEPTH)
-    return torch.cat([homogeneous[..., :2] / divisor, depth], dim=-1)
+    return _divided(_homogeneous(vertices, cameras))
+
+
+def project_clipped(
+    vertices: Float[Tensor, "vertices 3"],
+    faces: Int64[Tensor, "faces 3"],
+    attributes: Float[Tensor, "vertices channels"],
+    camera: Cameras,
+    near: float = 0.1,
+) -> tuple[Float[Tensor, "1 screen_vertices 3"], ClippedFaces]:
+    """Return the screen of a mesh in one view with its faces cut at the near plane, and the cut faces.
+
+    Pass the screen, the faces and ``near`` to ``rasterizer.rasterize``, and the attributes to ``interpolate``: faces
+    that reach behind the camera are then drawn as far as they are seen, and not left out.
+
+    Args:
+        vertices: In the world.
+        faces: Vertex indices.
+        attributes: Of the vertices.
+        camera: One view.
+        near: Least depth, positive.
+
+    Raises:
+        ValueError: if there are several views, or a shape does not fit.
+    """
+    if len(camera) != 1:
+        raise ValueError(f"camera must be one view, got {len(camera)}: each view cuts a mesh in its own way.")
+    clipped = clip_near(_homogeneous(vertices, camera)[0], faces, attributes, near)
+    return _divided(clipped.vertices[None]), clipped
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,17 @@ class ParallelViews:
         turned = vertices @ self.rotations.to(vertices).transpose(1, 2) * self.scales.to(vertices)[:, None, None]
         pixels = size / 2 * (turned[..., :2] + self.translations.to(vertices)[:, None] + 1)
         return torch.cat([pixels, turned[..., 2:]], dim=-1)
+
+
+def _homogeneous(vertices: Tensor, cameras: Cameras) -> Tensor:
+    P = cameras.projections().to(vertices)
+    return _for_each(vertices, len(cameras)) @ P[:, :, :3].transpose(1, 2) + P[:, None, :, 3]
+
+
+def _divided(homogeneous: Tensor) -> Tensor:
+    depth = homogeneous[..., 2:]
+    divisor = torch.where(depth > _LEAST_DEPTH, depth, _LEAST_DEPTH)
+    return torch.cat([homogeneous[..., :2] / divisor, depth], dim=-1)
 
 
 def _for_each(vertices: Tensor, images: int) -> Tensor:
