@@ -76,7 +76,7 @@ def test_inflation_grows_a_sphere_evenly(template):
     mesh = template()
     vertices = (0.5 * mesh.vertices).expand(2, -1, -1).clone().requires_grad_()
     value = inflation_loss(vertices, mesh.faces)
-    assert float(value) == pytest.approx(3 * mesh.num_faces * (1 + 1e-5) ** 0.5, rel=1e-5)
+    assert value.item() == pytest.approx(3 * mesh.num_faces * (1 + 1e-5) ** 0.5, rel=1e-5)
     (grad,) = torch.autograd.grad(value, vertices)
     push = -grad * len(vertices)
     degree = torch.bincount(mesh.faces.flatten())[:, None]
