@@ -5,8 +5,13 @@
 MODELS holds folders of meshes, ``car`` and ``chair``; ``plane`` is built here from an ellipsoid and three boxes. Each
 model is put in the unit box and drawn from Kato's ring at 64 px, 4x4 samples a pixel. The template of 642 vertices, at
 radius 1/2, is then moved by 250 steps of Adam (rate .02, x.3 after 70 %), 8 views a step, with the pyramid loss and
-1e-3 of the flatness loss. Silhouette IoU is ``sum S P / sum (S + P - S P)`` of coverage, the mean over 24 views, and
-mask IoU that of coverage >= 1/2; voxel IoU is by the rule kato32_padded. Seconds are CPU seconds of one fit.
+1e-3 of the flatness loss. The pyramid sees far by itself, so that ``reach`` is best at 4 pixels: at 24, chairs come out
+0.01 worse.
+
+Silhouette IoU is ``sum S P / sum (S + P - S P)`` of coverage, the mean over 24 views. Pixels that an outline crosses
+count against any picture there, the right one among them: "own" is what the model scores against itself. Mask IoU is
+that of coverage >= 1/2, and 1 for the model itself; the bars are held against the stricter first. Voxel IoU is by the
+rule kato32_padded. Seconds are CPU seconds of one fit.
 """
 
 from __future__ import annotations
@@ -28,14 +33,14 @@ from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.mesh_edges import edge_table
 from shapewright.geometry.orbit import kato_ring
-from shapewright.geometry.voxels import kato_voxels
 from shapewright.io.meshes import read_mesh
+from shapewright.kernels.voxel_ops import kato_voxels
 from shapewright.losses.flatness import flatness_loss
 from shapewright.losses.silhouette_pictures import iou_loss, pyramid_loss
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
-STEPS, VIEWS_PER_STEP, RATE, SMOOTHNESS, SIZE = 250, 8, 0.02, 1e-3, 64
+STEPS, VIEWS_PER_STEP, RATE, SMOOTHNESS, SIZE, REACH = 250, 8, 0.02, 1e-3, 64, 4
 # Least silhouette and voxel IoU, the mean over models, and most CPU seconds a fit.
 BARS = {"car": (0.93, 0.75), "chair": (0.84, 0.52), "plane": (0.88, 0.78)}
 MOST_SECONDS = 5.0
@@ -51,6 +56,7 @@ class Fit:
     gradient: str
     loss: str
     silhouette_iou: float
+    own_iou: float
     mask_iou: float
     voxel_iou: float
     cpu_s: float
@@ -96,7 +102,7 @@ def models(folder: Path, categories: list[str], limit: int | None) -> Iterator[t
 
 def fit(masks: Tensor, cameras: Cameras, gradient: str, loss_name: str) -> Mesh:
     """Return the template, moved to match the masks."""
-    template, style = icosphere(), SilhouetteStyle(gradient)
+    template, style = icosphere(), SilhouetteStyle(gradient, reach=REACH)
     edges = edge_table(template.faces)
     vertices = (0.5 * template.vertices).requires_grad_()
     optimizer = torch.optim.Adam([vertices], lr=RATE)
@@ -134,30 +140,32 @@ def fit_model(item: tuple[str, str, Mesh], cameras: Cameras, gradient: str, loss
     found = fit(masks, cameras, gradient, loss_name)
     seconds = time.process_time() - start
     rendered = coverage(found, cameras)
-    outlines = 1 - float(iou_loss(rendered, masks))
+    outlines, own = (1 - float(iou_loss(picture, masks)) for picture in (rendered, masks))
     hard = overlap(rendered >= 0.5, masks >= 0.5)
     voxels = overlap(kato_voxels(found, padding=4)[None], kato_voxels(mesh, padding=4)[None])
-    return Fit(category, key, gradient, loss_name, outlines, hard, voxels, seconds)
+    return Fit(category, key, gradient, loss_name, outlines, own, hard, voxels, seconds)
 
 
 def print_table(fits: list[Fit]) -> None:
     """Print means and 10th percentiles, and whether the bars are met."""
     print(f"\n{machine()}\n")
-    print("| models | gradient, loss | silhouette IoU (p10) | voxel IoU (p10) | CPU s a fit | bars |")
-    print("|---|---|---|---|---|---|")
+    print("| models | gradient, loss | silhouette IoU (p10) | own | mask IoU | voxel IoU (p10) | CPU s a fit | bars |")
+    print("|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, str, str], list[Fit]] = {}
     for one in fits:
         groups.setdefault((one.category, one.gradient, one.loss), []).append(one)
     for (category, gradient, loss_name), members in groups.items():
         outlines, voxels = [m.silhouette_iou for m in members], [m.voxel_iou for m in members]
-        means = statistics.mean(outlines), statistics.mean(voxels), statistics.mean(m.cpu_s for m in members)
         low = [sorted(values)[len(values) // 10] for values in (outlines, voxels)]
-        bars = BARS[category]
-        met = means[0] >= bars[0] and means[1] >= bars[1] and means[2] <= MOST_SECONDS
+        own, hard = statistics.mean(m.own_iou for m in members), statistics.mean(m.mask_iou for m in members)
+        seconds = statistics.mean(m.cpu_s for m in members)
+        found, bars = (statistics.mean(outlines), statistics.mean(voxels), -seconds), (*BARS[category], -MOST_SECONDS)
+        names = zip(("silhouette", "voxels", "time"), found, bars, strict=True)
+        missed = [name for name, value, bar in names if value < bar]
         print(
-            f"| {len(members)} {category} | {gradient}, {loss_name} | {means[0]:.3f} ({low[0]:.3f}) | "
-            f"{means[1]:.3f} ({low[1]:.3f}) | {means[2]:.2f} | "
-            f"{bars[0]}, {bars[1]}, {MOST_SECONDS:g} s: {'met' if met else 'MISSED'} |"
+            f"| {len(members)} {category} | {gradient}, {loss_name} | {found[0]:.3f} ({low[0]:.3f}) | {own:.3f} | "
+            f"{hard:.3f} | {found[1]:.3f} ({low[1]:.3f}) | {seconds:.2f} | {BARS[category][0]}, {BARS[category][1]}, "
+            f"{MOST_SECONDS:g} s: {'MISSED by ' + ', '.join(missed) if missed else 'met'} |"
         )
 
 

@@ -20,6 +20,7 @@ from scipy.io import savemat
 from shapewright.data.render_object import RenderedObject, RenderProtocol
 from shapewright.data.shapenet import class_title
 from shapewright.geometry.cameras import intrinsic_matrices
+from shapewright.geometry.solid_voxels import stored_axes
 from shapewright.io.files import write_json
 from shapewright.io.images import encode_image
 
@@ -62,11 +63,6 @@ class ArraySpool:
             npy_format.write_array_header_1_0(member, header)
             shutil.copyfileobj(raw, member, 1 << 20)
         self._raw.unlink()
-
-
-def stored_for_kato(voxels: Shaped[np.ndarray, "n n n"]) -> Shaped[np.ndarray, "n n n"]:
-    """Return cells indexed by x, y, z in the axes of Kato's files, (Y, -Z, X)."""
-    return voxels.transpose(1, 2, 0)[:, ::-1]
 
 
 class RenderWriter(ABC):
@@ -117,7 +113,7 @@ class KatoWriter(RenderWriter):
 
     def _write(self, label: str, rendered: RenderedObject) -> None:  # noqa: ARG002
         self._images.add(rendered.pictures.images)
-        self._voxels.add(stored_for_kato(rendered.voxels))
+        self._voxels.add(stored_axes(rendered.voxels, "kato"))
 
     def close_set(self) -> None:
         """End the archives."""
@@ -147,7 +143,7 @@ class LsmWriter(RenderWriter):
         (folder / "view.txt").write_text("".join(rows), encoding="ascii")
         voxels = self.folder / "voxels" / "modelVoxels32" / f"{label}.mat"
         voxels.parent.mkdir(parents=True, exist_ok=True)
-        voxels.write_bytes(mat_bytes({"Volume": rendered.voxels.astype(np.uint8)}))
+        voxels.write_bytes(mat_bytes({"Volume": stored_axes(rendered.voxels, "lsm").astype(np.uint8)}))
 
     def _write_camera(self, path: Path, world_from_camera: Float[np.ndarray, "4 4"]) -> None:
         extrinsic = np.linalg.inv(world_from_camera.astype(np.float64))

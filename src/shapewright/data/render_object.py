@@ -24,8 +24,8 @@ from shapewright.geometry.orbit import (
     cameras_around,
     orbit_eyes,
 )
-from shapewright.geometry.voxels import kato_voxels
 from shapewright.io.meshes import read_mesh
+from shapewright.kernels.voxel_ops import kato_voxels
 
 NUM_POINTS = 10_000
 LSM_HALF_ANGLE_DEG = math.degrees(math.atan(16 / 60))

@@ -11,7 +11,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from shapewright.geometry.cameras import Cameras
-from shapewright.geometry.mesh import Mesh
 
 CHUNK = 1 << 18
 
@@ -225,69 +224,3 @@ def dilate(mask: Bool[Tensor, "h w"], radius_px: int) -> Bool[Tensor, "h w"]:
     for kernel, padding in (((1, size), (0, radius_px)), ((size, 1), (radius_px, 0))):
         grown = torch.nn.functional.max_pool2d(grown, kernel, stride=1, padding=padding)
     return grown[0, 0] > 0
-
-
-def kato_voxels(mesh: Mesh, resolution: int = 32, padding: int = 0) -> Bool[Tensor, "g g g"]:
-    """Return the cells of a solid by the rule of Kato's data sets; ``kato32`` at 32 cells.
-
-    With vertices in cells, ``(resolution - 1) v + resolution / 2``: for each axis w and each line of integer u and v,
-    where the line meets a triangle the cell floor(w) is marked in the four columns around it, and so is the cell of
-    each vertex. Then empty cells that are connected through faces to the grid's border stay empty, and all else is
-    filled. Arithmetic is float32. What leaves the grid is lost, and lets the outside in: with ``padding`` the same rule
-    runs in a larger grid, to whose inside coordinates are clamped, and the margin is cut off.
-
-    Args:
-        mesh: A closed surface in the cube [-0.5, 0.5]^3.
-        resolution: Cells along each side.
-        padding: Cells added on each side; ``kato32_padded`` has 4.
-    """
-    size = resolution + 2 * padding
-    scaled = (resolution - 1) * mesh.vertices.detach().cpu().numpy().astype(np.float32)
-    places = scaled + np.float32(resolution / 2 + padding)
-    if padding:
-        places = places.clip(np.float32(0.5), np.float32(size - 0.5))
-    surface = np.zeros((size, size, size), dtype=bool)
-    _mark(surface, np.trunc(places).astype(np.int64))
-    corners = places[mesh.faces.cpu().numpy()]
-    for axis in range(3):
-        _mark_crossings(surface, corners, axis)
-    labels, _ = ndimage.label(~surface)
-    rims = [labels.take(end, axis=axis).ravel() for axis in range(3) for end in (0, -1)]
-    outside = np.unique(np.concatenate(rims))
-    filled = ~np.isin(labels, outside[outside > 0])
-    inner = slice(padding, size - padding)
-    return torch.from_numpy(np.ascontiguousarray(filled[inner, inner, inner])).to(mesh.vertices.device)
-
-
-def _mark(surface: Bool[np.ndarray, "g g g"], cells: Int[np.ndarray, "n 3"]) -> None:
-    """Mark the cells that lie in the grid."""
-    x, y, z = cells[((cells >= 0) & (cells < len(surface))).all(1)].T
-    surface[x, y, z] = True
-
-
-def _mark_crossings(surface: Bool[np.ndarray, "g g g"], corners: Float[np.ndarray, "faces 3 3"], axis: int) -> None:
-    """Mark the cells where integer lines along one axis meet triangles."""
-    others = [other for other in range(3) if other != axis]
-    flat, heights = corners[:, :, others], corners[:, :, axis]
-    low = np.ceil(flat.min(1).clip(0, len(surface))).astype(np.int64)
-    high = np.floor(flat.max(1).clip(-1, len(surface) - 1)).astype(np.int64)
-    extent = (high - low + 1).clip(0)
-    counts = extent.prod(1)
-    face = np.repeat(np.arange(len(counts)), counts)
-    place = np.arange(len(face)) - np.repeat(counts.cumsum() - counts, counts)
-    width = extent[face, 1]
-    line = low[face] + np.stack([place // width, place % width], axis=1) if len(face) else np.zeros((0, 2), np.int64)
-    from_line = flat[face] - line[:, None].astype(np.float32)
-    u, v = from_line[..., 0], from_line[..., 1]
-    edges = np.stack([u[:, k - 2] * v[:, k - 1] - v[:, k - 2] * u[:, k - 1] for k in range(3)], axis=1)
-    area = edges.sum(1)
-    # A triangle seen from its side has no area, but for what rounding leaves.
-    a, b, c = flat.transpose(1, 2, 0)
-    has_area = ((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0] != 0)[face]
-    meets = ((edges >= 0).all(1) | (edges <= 0).all(1)) & has_area & (area != 0)
-    height = (edges[meets] * heights[face[meets]]).sum(1) / area[meets]
-    cell = np.floor(height).astype(np.int64)
-    for du in (0, 1):
-        for dv in (0, 1):
-            column = line[meets] - (du, dv)
-            _mark(surface, np.insert(column, axis, cell, axis=1))
