@@ -13,7 +13,16 @@ import pytest
 from shapewright.cli.main import VERBS, main
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ["", *sorted(VERBS), "train surface", "train deep_sdf", "data check", "data render", "data sample-sdf"]
+COMMANDS = [
+    "",
+    *sorted(VERBS),
+    "train surface",
+    "train deep_sdf",
+    "data check",
+    "data prepare",
+    "data render",
+    "data sample-sdf",
+]
 NAMES_ALONE = ("train surface", "train deep_sdf")
 
 

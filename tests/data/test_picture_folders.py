@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from shapewright.data.picture_folders import PictureOptions, concatenated, empty_masks, open_pictures, resize_bytes
+from shapewright.data.picture_folders import PictureOptions, concatenated, empty_masks, open_pictures
+from shapewright.data.picture_scaling import resize_bytes
 from shapewright.errors import UserError
 from tests.data.picture_files import disks, write_kato
 

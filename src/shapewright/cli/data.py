@@ -1,4 +1,4 @@
-"""``shapewright data ACTION``: check data before training, render views of meshes, and sample signed distances."""
+"""``shapewright data ACTION``: check and convert data, render views of meshes, and sample signed distances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 
 ACTIONS = {
-    "check": "check SCENE|SAMPLES        look at a scene, or at samples of signed distances, before training",
+    "check": "check FOLDER               look at a scene, samples of signed distances or pictures before training",
+    "prepare": "prepare SRC --out D        convert a downloaded data set of pictures",
     "render": "render MESHES --out D      render views of meshes, in the layout of published data sets",
     "sample-sdf": "sample-sdf MESHES --out D  sample signed distances of a folder of meshes",
 }
@@ -21,6 +22,10 @@ def run(words: list[str]) -> None:
         from shapewright.cli import data_check
 
         data_check.run(words[1:])
+    elif words[0] == "prepare":
+        from shapewright.cli import data_prepare
+
+        data_prepare.run(words[1:])
     elif words[0] == "render":
         from shapewright.cli import data_render
 

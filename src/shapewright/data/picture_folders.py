@@ -11,11 +11,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from shapewright.data.capture import listed
+from shapewright.data.free_pictures import free_classes, read_free_class
 from shapewright.data.kato_renders import SPLITS, Split, kato_classes, read_kato_class
+from shapewright.data.lsm import lsm_classes, read_lsm_class
+from shapewright.data.picture_scaling import OBJECTS_AT_ONCE, resize_bytes
 from shapewright.data.picture_sets import PictureSet, PictureViews
+from shapewright.data.prepared_pictures import BinWidths, prepared_classes, read_prepared_class
 from shapewright.data.shapenet import SYNSETS
 from shapewright.errors import UserError
 
@@ -29,7 +32,6 @@ OTHER_NAMES = {
     "phone": "telephone",
     "vessel": "watercraft",
 }
-OBJECTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,28 @@ def _read_kato(folder: Path, name: str, split: Split, _: PictureOptions) -> Pict
     return read_kato_class(folder, name, split)
 
 
-FORMATS = (PictureFormat("kato", kato_classes, _read_kato),)
+def _read_lsm(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
+    return read_lsm_class(folder, name, split, options.image_size, options.lsm_axes).picture_set(name, _widths(options))
+
+
+def _read_free(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
+    return read_free_class(folder, name, split, options.image_size).picture_set(name, _widths(options))
+
+
+def _read_prepared(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
+    return read_prepared_class(folder, name, split).picture_set(name, _widths(options))
+
+
+def _widths(options: PictureOptions) -> BinWidths:
+    return BinWidths(options.azimuth_bin_deg, options.elevation_bin_deg)
+
+
+FORMATS = (
+    PictureFormat("prepared", prepared_classes, _read_prepared),
+    PictureFormat("kato", kato_classes, _read_kato),
+    PictureFormat("lsm", lsm_classes, _read_lsm),
+    PictureFormat("free", free_classes, _read_free),
+)
 
 
 def picture_format(folder: Path) -> PictureFormat | None:
@@ -185,17 +208,6 @@ def resized(pictures: PictureSet, size: int) -> PictureSet:
         targets = resize_bytes(targets, size)
     images = pictures.images if pictures.size == size else resize_bytes(pictures.images, size)
     return replace(pictures, images=images, targets=targets)
-
-
-def resize_bytes(images: UInt8[np.ndarray, "*n height width"], size: int) -> UInt8[np.ndarray, "*n size size"]:
-    """Return square pictures of another size, by a triangle filter as wide as a new pixel asks for."""
-    out = np.empty((*images.shape[:-2], size, size), np.uint8)
-    for start in range(0, len(images), OBJECTS_AT_ONCE):
-        some = torch.from_numpy(np.ascontiguousarray(images[start : start + OBJECTS_AT_ONCE])).float()
-        planes = some.reshape(1, -1, *images.shape[-2:])
-        small = torch.nn.functional.interpolate(planes, (size, size), mode="bilinear", antialias=True)
-        out[start : start + OBJECTS_AT_ONCE] = small.round().clamp(0, 255).byte().reshape(len(some), *out.shape[1:])
-    return out
 
 
 def inverted(pictures: PictureSet) -> PictureSet:
