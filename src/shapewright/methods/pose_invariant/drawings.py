@@ -30,7 +30,7 @@ from shapewright.rendering.rasterizer import rasterize
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 from shapewright.rendering.textures import vertex_normals_of
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 T = TypeVar("T")
 
 # Azimuth and elevation; the front is +x, as cars and chairs of the data look, which makes +z the right-hand side.
