@@ -18,8 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from shapewright.engine.device import half_precision
 from shapewright.engine.schedule import Moment
-from shapewright.methods.deep_sdf.method import DeepSdfMethod, half_precision
+from shapewright.methods.deep_sdf.method import DeepSdfMethod
 from shapewright.methods.deep_sdf.model import Decoder, FoldedDecoder
 from shapewright.methods.deep_sdf.samples import Batch
 from shapewright.methods.deep_sdf.specs import paper_config

@@ -1,4 +1,4 @@
-"""``shapewright data check FOLDER``: what is wrong with a scene, or with samples of signed distances."""
+"""``shapewright data check FOLDER``: what is wrong with a scene, samples of signed distances, or pictures."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def check(
 
     A scene: pictures, masks and cameras, drawn with the hull carved from the masks. A folder that `data sample-sdf` or
     DeepSDF's preprocessing wrote: counts, signs, scale and flags of its samples; the exit status is 1 if something must
-    be mended.
+    be mended. Pictures of a category, as `data render` and `data prepare` write them: files, masks, splits, and whether
+    the voxels lie as they should, by the hulls of the masks.
 
     Args:
-        scene: Folder of the scene, or of the samples.
+        scene: Folder of the scene, of the samples, or of the pictures.
         cameras: Name of the cameras file inside the scene; none: the format's usual one.
         normalise: Take scale and centre from the file, the masks, the cloud of points, the point the cameras look at,
             or their mean; auto: the first of these that the scene has.
@@ -43,8 +44,13 @@ def check(
         samples_per_shape: Samples that training draws from a shape in a step.
     """
     start_log()
+    from shapewright.data.picture_check import check_picture_folder, is_picture_folder
     from shapewright.data.sdf_check import check_sdf_folder, is_sdf_folder
 
+    if is_picture_folder(scene):
+        pictures = check_picture_folder(scene)
+        print("\n".join(pictures.lines()))
+        raise SystemExit(0 if pictures.passed else 1)
     if is_sdf_folder(scene):
         samples = check_sdf_folder(scene, split, samples_per_shape)
         print("\n".join(samples.lines()))

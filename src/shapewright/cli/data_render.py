@@ -22,7 +22,8 @@ class RenderOptions:
     """Render views of meshes, as single-view methods learn from: pictures with masks, voxels, points.
 
     Args:
-        meshes: Files or folders of meshes, or a table (CSV) with the columns category, key and shape_cluster.
+        meshes: Files or folders of meshes, a table (CSV) with the columns category, key and shape_cluster, or
+            procedural:1000 for so many made-up objects.
         out: Folder to write; it appears when all is done.
         protocol: Files and views of Kato's ShapeNet renderings, of LSM's, or free views.
         split: Shares of train, val and test; near copies (shape_cluster) stay together.
@@ -62,6 +63,8 @@ def run(words: list[str]) -> None:
     from shapewright.data.render_splits import parse_shares
     from shapewright.data.render_views import RenderJob, render_views
 
+    if options.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {options.workers}.", "Each worker is a process.")
     job = RenderJob(
         meshes=options.meshes,
         out=options.out,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tyro
 
+from shapewright.cli.arguments import method_of
+
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    from shapewright.cli import deep_sdf
+    from shapewright.cli import deep_sdf, pose_invariant
 
-    tyro.cli(deep_sdf.embed, prog="shapewright embed", args=words)
+    commands = pose_invariant if method_of(words) == "pose_invariant" else deep_sdf
+    tyro.cli(commands.embed, prog="shapewright embed", args=words)

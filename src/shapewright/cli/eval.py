@@ -21,6 +21,10 @@ def run(words: list[str]) -> None:
         from shapewright.cli import single_shape
 
         tyro.cli(single_shape.evaluate, prog="shapewright eval", args=words)
+    elif method == "pose_invariant":
+        from shapewright.cli import pose_invariant
+
+        tyro.cli(pose_invariant.evaluate, prog="shapewright eval", args=words)
     else:
         tyro.cli(evaluate, prog="shapewright eval", args=words)
 

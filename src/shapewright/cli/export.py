@@ -45,6 +45,11 @@ def run(words: list[str]) -> None:
 
         single_shape.export(words)
         return
+    if method == "pose_invariant":
+        from shapewright.cli import pose_invariant
+
+        pose_invariant.export(words)
+        return
     options = tyro.cli(ExportOptions, prog="shapewright export", args=words)
     formats = split_names("--format", options.format, MESH_FORMATS)
     start_log()

@@ -13,9 +13,9 @@ from shapewright.errors import UserError
 
 VERBS = {
     "demo": "make a mesh and a report from a small built-in capture, in two minutes",
-    "reconstruct": "make a mesh from photos of an object, from a scan, or from part of a shape with --run",
+    "reconstruct": "make a mesh from photos, from a scan, or with --run from one picture or part of a shape",
     "data": "sample meshes for training, check a scene or samples (data sample-sdf, data check)",
-    "train": "train a method: surface on a scene, deep_sdf on a folder of samples",
+    "train": "train a method: surface on a scene, deep_sdf on samples, pose_invariant on pictures of a category",
     "resume": "go on with a run that was stopped",
     "eval": "measure a run on what it has not seen",
     "render": "render pictures, depths, normals or an orbit of a run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shapewright.cli.arguments import method_of
 from shapewright.cli.console import start_log
 
 HELP = """usage: shapewright reconstruct INPUT --out RUN [OPTIONS]
@@ -12,6 +13,7 @@ INPUT is one of
   a folder of a scene     pictures, cameras and masks become a coloured mesh
   a file, alone           points, signed distances or a messy mesh become a clean mesh of one shape
   a file, with --run RUN  a mesh, samples, points or a depth map become a whole shape of a learned category
+  a picture, with --run   one picture of an object of a learned category becomes a mesh
 
 The options follow the input: shapewright reconstruct INPUT --help, or with --run RUN --help."""
 
@@ -21,15 +23,26 @@ def run(words: list[str]) -> None:
     if not words or words in (["-h"], ["--help"]):
         print(HELP)
     elif any(word == "--run" or word.startswith("--run=") for word in words):
-        from shapewright.cli import deep_sdf
+        from shapewright.cli import deep_sdf, pose_invariant
 
-        deep_sdf.reconstruct(words)
+        commands = pose_invariant if method_of([_run_of(words)]) == "pose_invariant" else deep_sdf
+        commands.reconstruct(words)
     elif any(Path(word).is_file() for word in words[:1]):
         from shapewright.cli import single_shape
 
         single_shape.reconstruct(words)
     else:
         _reconstruct_surface(words)
+
+
+def _run_of(words: list[str]) -> str:
+    """Return the folder that ``--run`` names."""
+    for place, word in enumerate(words):
+        if word.startswith("--run="):
+            return word.partition("=")[2]
+        if word == "--run" and place + 1 < len(words):
+            return words[place + 1]
+    return ""
 
 
 def _reconstruct_surface(words: list[str]) -> None:

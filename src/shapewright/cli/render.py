@@ -7,8 +7,9 @@ from typing import Literal
 
 import tyro
 
-from shapewright.cli.arguments import Run, split_names, split_numbers
+from shapewright.cli.arguments import Run, method_of, split_names, split_numbers
 from shapewright.cli.console import start_log
+from shapewright.errors import UserError
 
 KINDS = ("rgb", "normal", "depth", "mask")
 
@@ -36,6 +37,11 @@ class RenderOptions:
 
 def run(words: list[str]) -> None:
     """Run the verb."""
+    method = method_of(words)
+    if method != "surface":
+        raise UserError(
+            f"render draws runs of surface; this is one of {method}.", "See `shapewright eval` for its pictures."
+        )
     options = tyro.cli(RenderOptions, prog="shapewright render", args=words)
     what = split_names("--what", options.what, KINDS)
     views = split_numbers("--views", options.views)

@@ -30,6 +30,10 @@ def resume(run: Run, device: str = "auto") -> None:
         from shapewright.methods.deep_sdf.training import resume as resume_space
 
         resume_space(run, device=device)
+    elif method == "pose_invariant":
+        from shapewright.methods.pose_invariant.training import resume as resume_pictures
+
+        resume_pictures(run, device=device)
     else:
         from shapewright.methods.surface import pipeline
 

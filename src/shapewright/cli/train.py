@@ -16,6 +16,10 @@ def run(words: list[str]) -> None:
         raise UserError(f"There is no method {words[0]!r}.", suggestion(words[0], METHODS))
     if words[0] == "surface":
         _train_surface(words[1:])
+    elif words[0] == "pose_invariant":
+        from shapewright.cli import pose_invariant
+
+        pose_invariant.train(words[1:])
     else:
         from shapewright.cli import deep_sdf
 

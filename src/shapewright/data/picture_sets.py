@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -125,6 +125,25 @@ class PictureSet:
     def classes(self) -> tuple[str, ...]:
         """Return the categories, sorted, each once."""
         return tuple(sorted(set(self.categories)))
+
+    def first(self, count: int) -> PictureSet:
+        """Return the first objects alone."""
+        views = (
+            self.views
+            if self.views.is_shared
+            else replace(self.views, world_from_camera=self.views.world_from_camera[:count])
+        )
+        return PictureSet(
+            self.images[:count],
+            views,
+            self.pose_bins[:count],
+            self.num_bins,
+            self.ids[:count],
+            self.categories[:count],
+            None if self.voxels is None else self.voxels[:count],
+            None if self.points is None else self.points[:count],
+            None if self.targets is None else self.targets[:count],
+        )
 
     def pictures(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n channels h w"]:
         """Return pictures in [0, 1]: RGB times mask, then the mask."""

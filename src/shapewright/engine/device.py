@@ -35,6 +35,16 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def half_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type of the hidden layers' products: ``auto`` is bf16 where the processor multiplies it natively."""
+    if name == "fp32":
+        return torch.float32
+    if name == "bf16":
+        return torch.bfloat16
+    native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
 def prepare_process(threads: int | None = None) -> None:
     """Set the floating-point mode and the number of threads; call it before any other torch work.
 

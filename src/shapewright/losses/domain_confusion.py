@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function
 
-_LEAST_SPREAD = 1e-12
+_LEAST_SCALE = 1e-12
 
 
 def confusion_loss(log_probabilities: Float[Tensor, "n domains"]) -> Float[Tensor, ""]:
@@ -37,15 +37,17 @@ def uniform_cross_entropy(log_probabilities: Float[Tensor, "n domains"]) -> Floa
 
 
 def standardised(codes: Float[Tensor, "n code"]) -> Float[Tensor, "n code"]:
-    """Return codes divided by their spread, one number a batch: the root mean square of what differs from their mean.
+    """Return codes less their mean, over their root mean square: one number of the batch, without a gradient.
 
-    No gradient flows through that number. A classifier fed with raw codes stays at chance where a prior shrinks them.
+    A classifier fed with raw codes stays at chance where a prior shrinks them. Over the spread around the mean instead,
+    codes that hardly differ, as those of an untrained encoder, would be blown up; the gradient that they get grows as
+    the spread falls, and drives them together for good.
 
     Args:
         codes: Of a batch.
     """
-    spread = (codes.detach() - codes.detach().mean(0)).square().mean().sqrt()
-    return codes / spread.clamp(min=_LEAST_SPREAD)
+    scale = codes.detach().square().mean().sqrt()
+    return (codes - codes.mean(0)) / scale.clamp(min=_LEAST_SCALE)
 
 
 def reverse_gradient(values: Float[Tensor, "*n"], weight: float) -> Float[Tensor, "*n"]:

@@ -9,10 +9,10 @@ from torch.nn.functional import avg_pool2d
 from shapewright.checks import check_shape
 
 
-def iou_loss(
+def coverage_iou(
     rendered: Float[Tensor, "images height width"], masks: Float[Tensor, "images height width"], eps: float = 1e-6
-) -> Float[Tensor, ""]:
-    """Return ``1 - mean_b (sum S P + eps) / (sum (S + P - S P) + eps)``; 0 where both pictures are empty.
+) -> Float[Tensor, " images"]:
+    """Return ``(sum S P + eps) / (sum (S + P - S P) + eps)`` of each pair; 1 where both pictures are empty.
 
     Args:
         rendered: P, coverage in [0, 1].
@@ -22,7 +22,14 @@ def iou_loss(
     check_shape("masks", masks, tuple(rendered.shape))
     both = (rendered * masks).sum((1, 2))
     either = (rendered + masks).sum((1, 2)) - both
-    return 1 - ((both + eps) / (either + eps)).mean()
+    return (both + eps) / (either + eps)
+
+
+def iou_loss(
+    rendered: Float[Tensor, "images height width"], masks: Float[Tensor, "images height width"], eps: float = 1e-6
+) -> Float[Tensor, ""]:
+    """Return one minus the mean of :func:`coverage_iou` over the pictures."""
+    return 1 - coverage_iou(rendered, masks, eps).mean()
 
 
 def pyramid_loss(

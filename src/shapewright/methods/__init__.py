@@ -3,4 +3,5 @@
 METHODS = {
     "surface": "shapewright.methods.surface.method:SurfaceMethod",
     "deep_sdf": "shapewright.methods.deep_sdf.method:DeepSdfMethod",
+    "pose_invariant": "shapewright.methods.pose_invariant.method:PoseInvariantMethod",
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from shapewright.engine.device import half_precision
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
 from shapewright.fields.latent_table import LatentTable
@@ -34,16 +35,6 @@ def learning_rate(config: RateConfig, epoch: int, progress: float) -> float:
     if config.kind == "cosine":
         return config.final + (config.initial - config.final) * 0.5 * (1 + math.cos(math.pi * progress))
     return config.initial
-
-
-def half_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the type of the hidden layers' products: ``auto`` is bf16 where the processor multiplies it natively."""
-    if name == "fp32":
-        return torch.float32
-    if name == "bf16":
-        return torch.bfloat16
-    native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
 
 
 def sdf_loss(

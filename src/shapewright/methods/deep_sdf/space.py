@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shapewright.engine.checkpoint import load_checkpoint
 from shapewright.engine.config import from_dict, suggestion
-from shapewright.engine.device import prepare_process, resolve_device
+from shapewright.engine.device import half_precision, prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 from shapewright.geometry.isosurface import extract_isosurface
@@ -23,7 +23,7 @@ from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.topology import component_labels, keep_faces, largest_component
 from shapewright.methods.deep_sdf.config import DeepSdfConfig, MeshConfig
 from shapewright.methods.deep_sdf.fitting import FitContext
-from shapewright.methods.deep_sdf.method import DeepSdfMethod, half_precision
+from shapewright.methods.deep_sdf.method import DeepSdfMethod
 from shapewright.methods.deep_sdf.model import FoldedDecoder
 from shapewright.methods.deep_sdf.results import read_code
 from shapewright.methods.deep_sdf.shapes import ShapeSet

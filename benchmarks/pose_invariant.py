@@ -1,0 +1,150 @@
+"""Learn a category from one picture at a time, and judge unseen objects: the table of modes, seeds and controls.
+
+    shapewright data render MODELS/car --protocol kato --split .8,0,.2 --seed 0 --out DATA/cars_s0     (and 1, 2)
+    python benchmarks/pose_invariant.py DATA/cars_s0 DATA/cars_s1 DATA/cars_s2 --runs RUNS [--modes plain ...]
+
+A folder of data is a seed: the number at the end of its name splits the objects and starts the training. Every run has
+the preset ``cpu``; ``multi_view`` draws half as many objects with two pictures each, so that all modes see as many
+pictures. ``shuffled`` is ``pose_invariant`` with wrong pose labels: the control. Finished runs are not repeated, so
+that an interrupted benchmark goes on. The gain of the control is its share of the gain over ``plain``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from timing import machine  # isort: skip - before torch is loaded
+import torch
+
+from shapewright.engine.start import Start
+from shapewright.io.files import read_json, write_json
+from shapewright.methods.pose_invariant.config import PoseInvariantConfig
+from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.presets import PRESETS
+from shapewright.methods.pose_invariant.training import train
+
+MODES = ("plain", "prior", "pose_invariant", "shuffled", "view_prior", "multi_view")
+COLUMNS = {
+    "voxel_iou_32": "voxel IoU",
+    "chamfer_x1000": "Chamfer x 1000",
+    "mmd": "MMD",
+    "pose_probe": "probe",
+    "shape_variance_over_views": "variance over views",
+    "shape_variance_between_objects": "between objects",
+    "silhouette_iou_input": "silhouette, input",
+    "silhouette_iou_90deg": "90 degrees",
+}
+
+
+def config_of(mode: str, steps: int | None) -> PoseInvariantConfig:
+    """Return the settings of a row of the table."""
+    config = PRESETS["cpu"]
+    if mode == "shuffled":
+        config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, shuffle_poses=True))
+    else:
+        config = dataclasses.replace(config, mode=mode)
+    if mode == "multi_view":
+        config = dataclasses.replace(
+            config, optim=dataclasses.replace(config.optim, batch_size=config.optim.batch_size // 2)
+        )
+    length = config.train if steps is None else dataclasses.replace(config.train, steps=steps)
+    return dataclasses.replace(config, train=length)
+
+
+def seed_of(data: Path) -> int:
+    """Return the number at the end of a folder's name."""
+    found = re.search(r"(\d+)$", data.name)
+    return int(found.group(1)) if found else 0
+
+
+def run_one(data: Path, mode: str, runs: Path, steps: int | None) -> dict[str, Any]:
+    """Train and judge one row of the table, or read what is finished."""
+    out = runs / f"{data.name}_{mode}"
+    if not (out / "row.json").is_file():
+        start = time.process_time()
+        train(config_of(mode, steps), data, out, Start(device="cpu", seed=seed_of(data), force=True))
+        seconds = time.process_time() - start
+        result = evaluate(out)
+        write_json(out / "row.json", {"data": data.name, "mode": mode, "cpu_s": seconds} | result)
+    return read_json(out / "row.json")
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print the means over the seeds, every seed, and the acceptance figures."""
+    print(f"\n{machine()}\n")
+    modes = [mode for mode in MODES if any(row["mode"] == mode for row in rows)]
+    print("| mode | seeds | " + " | ".join(COLUMNS.values()) + " | CPU s |")
+    print("|---" * (len(COLUMNS) + 3) + "|")
+    for mode in modes:
+        own = [row for row in rows if row["mode"] == mode]
+        cells = [[row["metrics"].get(name, float("nan")) for row in own] for name in COLUMNS]
+        means = [f"{statistics.mean(values):.4g}" for values in cells]
+        print(f"| {mode} | {len(own)} | " + " | ".join(means) + f" | {statistics.mean(r['cpu_s'] for r in own):.0f} |")
+    for name in ("voxel_iou_32", "mmd", "pose_probe"):
+        print(f"\n{COLUMNS[name]}, each seed")
+        for mode in modes:
+            values = [f"{row['metrics'][name]:.4f}" for row in rows if row["mode"] == mode]
+            print(f"  {mode:<16}" + "  ".join(values))
+    first = rows[0]
+    print(
+        f"\nchance of the probe {first['metrics'].get('pose_probe_chance', 0):.4f}, objects {first['metrics']['mmd_n']}"
+    )
+    for name in first["controls"]:
+        values = [row["controls"][name] for row in rows if row["mode"] == modes[0]]
+        print(f"control {name}: {statistics.mean(values):.4f}")
+    _print_ratios(rows)
+
+
+def _print_ratios(rows: list[dict[str, Any]]) -> None:
+    """Print the gains and ratios that are asked for."""
+
+    def mean(mode: str, name: str) -> float:
+        return statistics.mean(row["metrics"][name] for row in rows if row["mode"] == mode)
+
+    there = {row["mode"] for row in rows}
+    if not {"plain", "pose_invariant"} <= there:
+        return
+    gain = mean("pose_invariant", "voxel_iou_32") - mean("plain", "voxel_iou_32")
+    chance = rows[0]["metrics"]["pose_probe_chance"]
+    print(f"\ngain in voxel IoU of pose_invariant over plain: {gain:+.4f}")
+    print(f"MMD, share of plain's: {mean('pose_invariant', 'mmd') / mean('plain', 'mmd'):.3f}")
+    print(
+        f"probe, times chance: pose_invariant {mean('pose_invariant', 'pose_probe') / chance:.2f}, "
+        f"plain {mean('plain', 'pose_probe') / chance:.2f}"
+    )
+    if "shuffled" in there:
+        kept = (mean("shuffled", "voxel_iou_32") - mean("plain", "voxel_iou_32")) / gain
+        print(f"shuffled labels keep {100 * kept:.0f} % of the gain, and have an MMD", end=" ")
+        print(f"{mean('shuffled', 'mmd') / mean('pose_invariant', 'mmd'):.2f} times that of true labels")
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for data in arguments.data:
+        for mode in arguments.modes:
+            rows.append(run_one(data, mode, arguments.runs, arguments.steps))
+            print(json.dumps({name: rows[-1][name] for name in ("data", "mode", "cpu_s", "metrics")}), flush=True)
+    print_table(rows)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

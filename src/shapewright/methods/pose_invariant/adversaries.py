@@ -1,0 +1,189 @@
+"""Adversaries: who guesses the pose from a code, and who tells seen from unseen sides, and how they are fooled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import nll_loss
+
+from shapewright.losses.domain_confusion import confusion_loss, reverse_gradient, standardised, uniform_cross_entropy
+from shapewright.losses.view_prior import detection_loss, fooling_loss
+from shapewright.methods.pose_invariant.batches import Batch
+from shapewright.methods.pose_invariant.config import AdversaryConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.model import PictureKind
+from shapewright.metrics.mmd import pose_mmd_loss
+from shapewright.networks.discriminators import PictureDiscriminator, PoseDiscriminator
+from shapewright.networks.view_discriminators import EyeDiscriminator, RotationDiscriminator
+
+_MMD_GROUPS = 4
+
+
+class Sight(Protocol):
+    """What an adversary sees of a step."""
+
+    @property
+    def step(self) -> int:
+        """Return the number of the step, counted from 1."""
+        ...
+
+    @property
+    def codes(self) -> Tensor:
+        """Return the codes as the decoder gets them."""
+        ...
+
+    @property
+    def batch(self) -> Batch:
+        """Return the pictures and poses."""
+        ...
+
+    @property
+    def seen(self) -> Tensor:
+        """Return the silhouettes of the meshes from the sides of their pictures."""
+        ...
+
+    def unseen(self) -> Tensor:
+        """Return the silhouettes from the unseen poses."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Say what an adversary adds to a step.
+
+    Args:
+        terms: Weighted terms of the loss.
+        values: What is only reported.
+        trains_discriminator: Whether the discriminator takes a step.
+    """
+
+    terms: dict[str, Tensor]
+    values: dict[str, float] = field(default_factory=dict)
+    trains_discriminator: bool = False
+
+
+class Adversary(Protocol):
+    """What makes the unseen side honest."""
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return what it adds to a step."""
+        ...
+
+
+class PoseAdversary(nn.Module):
+    """Guess the pose bin from codes, and make codes from which it cannot be guessed (arXiv:2004.01347).
+
+    In all steps but every n-th the discriminator learns; in every n-th the encoder learns to fool it and the
+    discriminator's gradient is not used. With ``reversal`` both happen in every step.
+
+    Args:
+        config: The adversary.
+        discriminator: Of pose bins.
+    """
+
+    def __init__(self, config: AdversaryConfig, discriminator: PoseDiscriminator) -> None:
+        super().__init__()
+        self.config, self.discriminator = config, discriminator
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return the discriminator's loss, or the one that fools it."""
+        config, codes, batch = self.config, sight.codes, sight.batch
+        seen = standardised(codes) if config.codes == "standardised" else codes
+        if config.kind == "reversal":
+            guess = self.discriminator(reverse_gradient(seen, config.weight))
+            return Turn({"discriminator": nll_loss(guess, batch.bins)}, _accuracy(guess, batch), True)
+        if sight.step % config.every:
+            guess = self.discriminator(seen.detach())
+            return Turn({"discriminator": nll_loss(guess, batch.bins)}, _accuracy(guess, batch), True)
+        guess = self.discriminator(seen)
+        fool = confusion_loss if config.kind == "log_l2" else uniform_cross_entropy
+        return Turn({"adversarial": config.weight * fool(guess)}, _accuracy(guess, batch))
+
+
+class MmdAdversary:
+    """Pull the codes of different poses together by their maximum mean discrepancy, without a discriminator.
+
+    Args:
+        config: The adversary.
+        num_bins: Bins of poses; neighbours are joined to four groups, so that a batch has several pictures of each.
+    """
+
+    def __init__(self, config: AdversaryConfig, num_bins: int) -> None:
+        self._weight, self._num_bins = config.weight, num_bins
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return the mean discrepancy between the groups."""
+        groups = sight.batch.bins * _MMD_GROUPS // self._num_bins
+        return Turn({"adversarial": self._weight * pose_mmd_loss(sight.codes, groups)})
+
+
+class ViewPrior(nn.Module):
+    """Tell silhouettes from seen sides from those of unseen sides, and make meshes that defy it (arXiv:1811.10719).
+
+    Args:
+        config: The adversary.
+        discriminator: Takes silhouettes and where they are seen from.
+        kind: What the pictures are.
+    """
+
+    def __init__(self, config: AdversaryConfig, discriminator: nn.Module, kind: PictureKind) -> None:
+        super().__init__()
+        self.config, self.discriminator, self.kind = config, discriminator, kind
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return the loss of both sides: by gradient reversal in one step, or in turns."""
+        config, batch = self.config, sight.batch
+        seen = sight.seen if config.real == "seen" else batch.masks
+        if config.form == "vpl" and not config.iterative:
+            real = self._judge(reverse_gradient(seen, config.weight), batch.poses, batch)
+            fake = self._judge(reverse_gradient(sight.unseen(), config.weight), batch.unseen, batch)
+            return Turn({"discriminator": detection_loss(real, fake)}, _share_right(real, fake), True)
+        if sight.step % config.every:
+            real = self._judge(seen.detach(), batch.poses, batch)
+            fake = self._judge(sight.unseen().detach(), batch.unseen, batch)
+            share = 0.5 if config.form == "onehot" else 1.0
+            return Turn({"discriminator": share * detection_loss(real, fake)}, _share_right(real, fake), True)
+        fake = self._judge(sight.unseen(), batch.unseen, batch)
+        return Turn({"adversarial": config.weight * fooling_loss(fake)})
+
+    def _judge(self, pictures: Tensor, poses: Tensor, batch: Batch) -> Tensor:
+        bins = batch.bins if poses is batch.poses else batch.unseen_bins
+        if self.config.form == "onehot":
+            return self.discriminator(pictures, bins)
+        told = batch.classes if self.discriminator.num_classes else None
+        return self.discriminator(pictures[:, None], self.kind.condition(poses), told)
+
+
+def adversary_of(config: PoseInvariantConfig, kind: PictureKind) -> Adversary | None:
+    """Return the adversary that the settings name, untrained."""
+    told = config.network.code_dim + len(kind.classes) * config.network.class_conditional
+    if config.mode == "pose_invariant" and config.adversary.kind != "none":
+        if config.adversary.kind == "mmd":
+            return MmdAdversary(config.adversary, kind.num_bins)
+        network = PoseDiscriminator(told, kind.num_bins, config.network.discriminator_hidden)
+        return PoseAdversary(config.adversary, network)
+    if config.mode == "view_prior":
+        return ViewPrior(config.adversary, picture_discriminator(config, kind), kind)
+    return None
+
+
+def picture_discriminator(config: PoseInvariantConfig, kind: PictureKind) -> nn.Module:
+    """Return the discriminator of silhouettes that the settings name."""
+    widths = [config.network.image_widths] if config.network.image_widths else []
+    if config.adversary.form == "onehot":
+        return PictureDiscriminator(kind.num_bins, config.render.size or kind.size, *widths)
+    told = len(kind.classes) if config.network.class_conditional else 0
+    if kind.half_angle_deg is None:
+        return RotationDiscriminator(1, told, *widths)
+    return EyeDiscriminator(1, told, *widths)
+
+
+def _share_right(real: Tensor, fake: Tensor) -> dict[str, float]:
+    right = torch.cat([real.detach().flatten() > 0, fake.detach().flatten() < 0])
+    return {"discriminator_accuracy": float(right.float().mean())}
+
+
+def _accuracy(guess: Tensor, batch: Batch) -> dict[str, float]:
+    return {"discriminator_accuracy": float((guess.detach().argmax(1) == batch.bins).float().mean())}

@@ -1,0 +1,179 @@
+"""Settings of ``pose_invariant`` and of its baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shapewright.checks import check_range
+from shapewright.data.picture_folders import PictureOptions
+from shapewright.engine.schedule import TrainConfig
+from shapewright.rendering.soft_silhouette import SilhouetteGradient
+
+Mode = Literal["pose_invariant", "plain", "prior", "view_prior", "multi_view"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Sizes of the networks; the defaults are the published ones at 64 px.
+
+    Args:
+        encoder: conv: strided convolutions; resnet: ResNet-18 (224 px); preactivation: the ResNet-18 of view prior
+            learning.
+        channels: 4: colours and mask; 3: colours alone.
+        encoder_widths: Channels after each convolution of ``conv``.
+        encoder_hidden: Width of its hidden fully connected layers.
+        code_dim: Length of the code.
+        rectified_code: Make the code of ``conv`` non-negative, as the Neural Mesh Renderer has it.
+        decoder: mesh: an offset a vertex; symmetric: the same, mirrored at z = 0; bounded: the Neural Mesh Renderer's;
+            patches and patches_fc: those of view prior learning, on a cube sphere.
+        decoder_hidden: Widths of its hidden layers, where it has some.
+        template: icosphere, cube_sphere, or the file of a closed mesh of about radius 1.
+        discriminator_hidden: Widths of the pose discriminator.
+        image_widths: Channels of the picture discriminator after each convolution.
+        class_conditional: Tell decoder and discriminator the category, as a one-hot vector.
+    """
+
+    encoder: Literal["conv", "resnet", "preactivation"] = "conv"
+    channels: Literal[3, 4] = 4
+    encoder_widths: tuple[int, ...] = (64, 128, 256)
+    encoder_hidden: int = 1024
+    code_dim: int = 512
+    rectified_code: bool = False
+    decoder: Literal["mesh", "symmetric", "bounded", "patches", "patches_fc"] = "mesh"
+    decoder_hidden: tuple[int, ...] = (1024, 2048)
+    template: str = "icosphere"
+    discriminator_hidden: tuple[int, ...] = (256, 128)
+    image_widths: tuple[int, ...] = ()
+    class_conditional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """How silhouettes are drawn and differentiated.
+
+    Args:
+        gradient: nmr, reach, contour or soft.
+        supersample: Samples along each side of a pixel.
+        size: Pixels along each side; none: that of the masks.
+    """
+
+    gradient: SilhouetteGradient = "nmr"
+    supersample: int = 2
+    size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Terms of the loss and their weights.
+
+    Args:
+        silhouette: iou: 1 - intersection over union; pyramid: squared differences at five sizes.
+        smoothness_weight: Of the flatness of neighbouring faces.
+        smoothness: flatness: as published; dihedral: from face normals, without its spikes at slivers.
+        laplacian_weight: Of each vertex's distance to the mean of its neighbours.
+        edge_length_weight: Of the spread of edge lengths.
+        code_prior_weight: Of the mean squared length of the codes, in pose_invariant and prior.
+        inflation_weight: Of the push outwards along the normals, in view_prior.
+    """
+
+    silhouette: Literal["iou", "pyramid"] = "iou"
+    smoothness_weight: float = 1e-3
+    smoothness: Literal["flatness", "dihedral"] = "flatness"
+    laplacian_weight: float = 0.0
+    edge_length_weight: float = 0.0
+    code_prior_weight: float = 1.0
+    inflation_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversaryConfig:
+    """What a discriminator sees and how it is fooled.
+
+    Args:
+        kind: Of pose_invariant. log_l2: the squared distance of log-probabilities to uniform ones; cross_entropy: from
+            uniform ones; reversal: the discriminator's loss with the gradient reversed; mmd: between the bins of a
+            batch, without a discriminator; none: no adversary.
+        weight: Of the adversarial term.
+        every: The encoder is trained to fool the discriminator in every n-th step; the discriminator in the others.
+        codes: What the discriminator is given. raw: the code; standardised: centred and scaled by one number a batch.
+        shuffle_poses: Give every picture a fixed wrong pose bin: a control, which should lose the gain.
+        form: Of view_prior. vpl: conditioned on where the camera is; onehot: on the number of the view.
+        real: Of view_prior, what counts as real. seen: the mesh drawn from the picture's side; pictures: the masks.
+        iterative: Train the discriminator of view_prior in a step of its own rather than by gradient reversal.
+    """
+
+    kind: Literal["log_l2", "cross_entropy", "reversal", "mmd", "none"] = "log_l2"
+    weight: float = 1.0
+    every: int = 2
+    codes: Literal["raw", "standardised"] = "raw"
+    shuffle_poses: bool = False
+    form: Literal["vpl", "onehot"] = "vpl"
+    real: Literal["seen", "pictures"] = "seen"
+    iterative: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that the discriminator is ever trained."""
+        check_range("adversary.every", self.every, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How parameters are changed.
+
+    Args:
+        batch_size: Objects a step, each with one picture (multi_view: two).
+        lr: Rate of all networks.
+        beta1: Of Adam.
+        beta2: Of Adam.
+        schedule: constant; cosine down to a hundredth; step: times lr_decay_factor every lr_decay_every steps.
+        lr_decay_start: First step at which the rate falls, with the schedule step.
+        lr_decay_every: Steps between two falls.
+        lr_decay_factor: What the rate is multiplied by.
+        precision: Of products: bf16, fp32, or auto: bf16 where the processor multiplies it natively.
+    """
+
+    batch_size: int = 128
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    lr_decay_start: int = 40_000
+    lr_decay_every: int = 2_000
+    lr_decay_factor: float = 0.5
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check that the counts are positive."""
+        check_range("batch_size", self.batch_size, 1)
+        check_range("lr_decay_every", self.lr_decay_every, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseInvariantConfig:
+    """All settings of a run.
+
+    Args:
+        mode: pose_invariant; plain: silhouettes alone; prior: and short codes; view_prior: unseen sides are to look
+            like seen ones; multi_view: two pictures of an object teach each other.
+        select: How ``best`` is chosen: by silhouettes of held-out objects, or by voxels (3D supervision).
+        media_every: Steps between two pictures of the training.
+        data: Which pictures.
+        network: Sizes.
+        render: Silhouettes.
+        loss: Terms of the loss.
+        adversary: The discriminator.
+        optim: Optimisation.
+        train: Length and cadence.
+    """
+
+    mode: Mode = "pose_invariant"
+    select: Literal["silhouette", "voxel_compat"] = "silhouette"
+    media_every: int = 500
+    data: PictureOptions = field(default_factory=PictureOptions)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000))

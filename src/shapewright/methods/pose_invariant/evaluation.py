@@ -1,0 +1,177 @@
+"""Measuring runs on objects that they have not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shapewright.data.picture_sets import PictureSet
+from shapewright.errors import UserError
+from shapewright.export.html import write_report
+from shapewright.export.report import Panel, Report, Table, curves_of, metrics_table
+from shapewright.io.files import atomic_write
+from shapewright.io.meshes import write_mesh
+from shapewright.methods.pose_invariant.drawings import six_sides
+from shapewright.methods.pose_invariant.judging import (
+    Predictions,
+    code_metrics,
+    controls,
+    mean_by_class,
+    predict,
+    shape_rows,
+    silhouette_rows,
+)
+from shapewright.methods.pose_invariant.trained import Checkpoint, Split, TrainedRun
+
+VOXEL_RULE = "kato32_padded"
+SHOWN_OBJECTS = 6
+_CURVES = {
+    "loss": "",
+    "silhouette_loss": "",
+    "discriminator": "negative log-likelihood",
+    "discriminator_accuracy": "share",
+    "adversarial": "",
+    "val_voxel_iou_32": "IoU",
+    "val_silhouette_iou_90deg": "IoU",
+    "val_mmd": "",
+}
+_HEADLINES = {
+    "voxel_iou_32": ("Voxel IoU, 32 cells a side", "{:.3f}"),
+    "chamfer_x1000": ("Chamfer distance x 1000", "{:.2f}"),
+    "silhouette_iou_input": ("Outline overlap, side of the picture", "{:.3f}"),
+    "silhouette_iou_90deg": ("Outline overlap, 90 degrees away", "{:.3f}"),
+    "mmd": ("MMD between poses", "{:.3f}"),
+    "pose_probe": ("Pose guessed from the code", "{:.3f}"),
+}
+
+
+def evaluate(
+    run_path: Path,
+    split: Split | None = None,
+    checkpoint: Checkpoint = "latest",
+    num_points: int = 10_000,
+    data: Path | None = None,
+) -> dict[str, Any]:
+    """Measure a run on all pictures of a set; write ``metrics.json``, ``metrics.md``, meshes and the report.
+
+    Args:
+        run_path: The run folder.
+        split: Which objects; none: test, or val, or train, whichever is the first to exist.
+        checkpoint: Of which step.
+        num_points: Points of the Chamfer distance; 0 leaves it out.
+        data: Other pictures of the same format.
+
+    Raises:
+        UserError: if the run or its pictures cannot be read.
+    """
+    wall, cpu = time.monotonic(), time.process_time()
+    opened = TrainedRun.open(run_path, checkpoint)
+    split = split or opened.test_split
+    pictures = opened.pictures(split, data)
+    if pictures.size != opened.method.kind.size:
+        raise UserError(
+            f"The pictures of {data} have {pictures.size} px, but {run_path} takes {opened.method.kind.size}.",
+            "Render or prepare them with that size.",
+        )
+    found = predict(opened.method, pictures)
+    rows = shape_rows(pictures, found, num_points) | silhouette_rows(opened.method, pictures, found)
+    table = mean_by_class(rows, pictures.categories)
+    by_object = {name: values.double().mean(1) for name, values in rows.items()}
+    result = {
+        "schema": 1,
+        "method": "pose_invariant",
+        "mode": opened.config.mode,
+        "protocol": f"{split} objects, every picture of each; voxels by {VOXEL_RULE}"
+        + f"; Chamfer from {num_points} points" * bool(num_points and pictures.points is not None),
+        "split": split,
+        "checkpoint": opened.step,
+        "selected_by": opened.config.select if checkpoint == "best" else "last step",
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "wall_seconds": round(time.monotonic() - wall, 2),
+        "metrics": table["mean"] | code_metrics(pictures, found),
+        "by_class": {name: row for name, row in table.items() if name != "mean"},
+        "controls": controls(opened.pictures("train"), pictures),
+        "items": [
+            {"id": name, "class": category} | {metric: float(values[place]) for metric, values in by_object.items()}
+            for place, (name, category) in enumerate(zip(pictures.ids, pictures.categories, strict=True))
+        ],
+    }
+    opened.run.write_metrics(result)
+    atomic_write(opened.run.path / "metrics.md", metrics_text([(opened.run.path.name, result)]).encode())
+    shown = np.linspace(0, len(pictures) - 1, min(SHOWN_OBJECTS, len(pictures))).astype(int).tolist()
+    for place in shown:
+        write_mesh(opened.run.meshes / f"{pictures.ids[place]}.obj", found.mesh(place, 0))
+    write_mesh(opened.run.meshes / "mesh.glb", found.mesh(shown[0], 0))
+    _write_run_report(opened, pictures, found, result, shown)
+    return result
+
+
+def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return tables in Markdown: a row a run, and a row a class of each run.
+
+    Args:
+        results: Name of each run, and what ``evaluate`` returned.
+    """
+    first = results[0][1]
+    lines = [f"{first['protocol']}.", ""]
+    names = list(dict.fromkeys(name for _, result in results for name in result["metrics"]))
+    lines += ["| run | mode | step | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
+    for name, result in results:
+        cells = [_number(result["metrics"].get(metric)) for metric in names]
+        lines.append(f"| {name} | {result['mode']} | {result['checkpoint']} | " + " | ".join(cells) + " |")
+    metrics = [name for name in names if any(name in row for _, r in results for row in r["by_class"].values())]
+    lines += ["", "| run | class | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
+    means = []
+    for name, result in results:
+        for label, row in result["by_class"].items():
+            lines.append(f"| {name} | {label} | " + " | ".join(_number(row.get(metric)) for metric in metrics) + " |")
+            means.append([row.get(metric, np.nan) for metric in metrics])
+    if len(means) > 1:
+        cells = [_number(value) for value in np.mean(means, axis=0)]
+        lines.append("| all | mean of the classes | " + " | ".join(cells) + " |")
+    for name, result in results:
+        for control, value in result["controls"].items():
+            lines.append(f"\nControl of {name}: {control} {value:.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _write_run_report(
+    opened: TrainedRun,
+    pictures: PictureSet,
+    found: Predictions,
+    result: Mapping[str, Any],
+    shown: Sequence[int],
+) -> None:
+    """Write ``report.html``: figures, curves, and some objects from six sides."""
+    metrics = result["metrics"]
+    panels = []
+    for place in shown:
+        view = place * 5 % pictures.num_views
+        sheet = six_sides(pictures.images[place, view], found.mesh(place, view))
+        panels.append(Panel(pictures.ids[place], [("picture, and the mesh from six sides", sheet)]))
+    names = list(result["items"][0])
+    report = Report(
+        title=f"{opened.data.name}: one picture in, one mesh out ({opened.config.mode})",
+        command=" ".join(opened.run.info.get("command", [])),
+        summary=[(label, form.format(metrics[name])) for name, (label, form) in _HEADLINES.items() if name in metrics],
+        mesh=found.mesh(shown[0], 0),
+        panels=panels,
+        panels_title="Objects that training has not seen" if result["split"] != "train" else "Objects of the training",
+        panels_note="One picture of each, and the mesh that was made of it, in the frame of the object.",
+        curves=curves_of(opened.run.read_metrics(), _CURVES),
+        tables=[
+            metrics_table("Mean over the pictures", metrics),
+            metrics_table("Controls", result["controls"]),
+            Table("Objects", names, [[item[name] for name in names] for item in result["items"]]),
+        ],
+        settings=opened.run.config,
+    )
+    write_report(opened.run.path / "report.html", report)

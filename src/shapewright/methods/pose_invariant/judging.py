@@ -1,0 +1,241 @@
+"""How good the meshes of a set of pictures are, and how much of the pose their codes keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from shapewright.analysis.pose_leak import linear_probe, nearest_mean_probe
+from shapewright.analysis.view_variance import view_variance
+from shapewright.data.picture_sets import PictureSet
+from shapewright.errors import UserError
+from shapewright.geometry.mesh import Mesh, sample_surface
+from shapewright.kernels.voxel_ops import kato_voxels
+from shapewright.losses.silhouette_pictures import coverage_iou
+from shapewright.methods.pose_invariant.batches import resized_masks
+from shapewright.methods.pose_invariant.method import PoseInvariantMethod
+from shapewright.metrics.grid_iou import grid_iou
+from shapewright.metrics.mmd import MmdResult, mean_binned_mmd, mean_pairwise_mmd
+
+# Cells added on each side of the grid, so that a mesh that leaves it is not emptied.
+PADDING = 4
+F_SCORE_DISTANCE = 0.01
+TURNS_DEG = (90, 180)
+_CHUNK = 96
+_MAJORITY = 0.5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Hold what the networks make of every picture of a set.
+
+    Args:
+        codes: Of each picture.
+        vertices: Of the mesh of each picture.
+        faces: Of every mesh.
+    """
+
+    codes: Float[Tensor, "objects views code"]
+    vertices: Float[Tensor, "objects views vertices 3"]
+    faces: Int64[Tensor, "faces 3"]
+
+    def mesh(self, place: int, view: int) -> Mesh:
+        """Return the mesh that was made of one picture of one object."""
+        return Mesh(self.vertices[place, view], self.faces)
+
+
+def predict(method: PoseInvariantMethod, pictures: PictureSet) -> Predictions:
+    """Return codes and meshes of all pictures."""
+    method.model.eval()
+    objects, views = _all_pictures(pictures)
+    places = {name: place for place, name in enumerate(method.kind.classes)}
+    classes = torch.tensor([places.get(name, 0) for name in pictures.categories])
+    codes, vertices = [], []
+    with torch.no_grad():
+        for some in torch.arange(len(objects)).split(_CHUNK):
+            seen = pictures.pictures(objects[some], views[some]).to(method.device)
+            codes.append(method.model.encode(seen))
+            vertices.append(method.model.decode(codes[-1], classes[objects[some]].to(method.device)).cpu())
+    shape = (len(pictures), pictures.num_views)
+    return Predictions(
+        torch.cat(codes).cpu().unflatten(0, shape), torch.cat(vertices).unflatten(0, shape), method.model.faces.cpu()
+    )
+
+
+def shape_rows(pictures: PictureSet, found: Predictions, num_points: int = 10_000) -> dict[str, Float[Tensor, "o v"]]:
+    """Return the metrics of every mesh against the truth, by name; those of which there is no truth are left out.
+
+    * ``voxel_iou_32``: by the rule kato32_padded; ``voxel_iou_32_unpadded`` by kato32, which empties meshes that leave
+      the cube, and ``leak_share`` tells where both differ.
+    * ``chamfer_x1000``: mean squared distances both ways, added, times 1000; the longest side of an object is 1.
+    * ``f_score_1pct``: harmonic mean of the shares of points nearer than 0.01.
+
+    Args:
+        pictures: With voxels or points.
+        found: Of the same pictures.
+        num_points: Points on each surface.
+    """
+    rows: dict[str, Tensor] = {}
+    if pictures.voxels is not None:
+        truth = torch.from_numpy(pictures.voxels)[:, None]
+        padded, plain = _voxels(found, PADDING), _voxels(found, 0)
+        rows["voxel_iou_32"] = grid_iou(padded, truth)
+        rows["voxel_iou_32_unpadded"] = grid_iou(plain, truth)
+        rows["leak_share"] = (padded != plain).flatten(2).any(2).double()
+    if pictures.points is not None and num_points:
+        rows |= _point_rows(pictures.points, found, num_points)
+    return rows
+
+
+def silhouette_rows(
+    method: PoseInvariantMethod, pictures: PictureSet, found: Predictions
+) -> dict[str, Float[Tensor, "o v"]]:
+    """Return the silhouette IoU from the side of the picture, and from sides 90 and 180 degrees away.
+
+    The novel sides exist where all objects were seen from the same ring of views.
+
+    Args:
+        method: Draws.
+        pictures: With masks.
+        found: Of the same pictures.
+    """
+    objects, views = _all_pictures(pictures)
+    turns = {"silhouette_iou_input": 0}
+    if pictures.views.is_shared and pictures.num_views % 4 == 0:
+        turns |= {f"silhouette_iou_{turn}deg": pictures.num_views * turn // 360 for turn in TURNS_DEG}
+    rows = {}
+    with torch.no_grad():
+        for name, turn in turns.items():
+            values = []
+            for some in torch.arange(len(objects)).split(_CHUNK):
+                seen = (views[some] + turn) % pictures.num_views
+                vertices = found.vertices.flatten(0, 1)[some]
+                drawn = method.painter.draw(vertices, found.faces, pictures.views.poses(objects[some], seen))
+                masks = resized_masks(pictures.masks(objects[some], seen), method.painter.size)
+                values.append(coverage_iou(drawn, masks))
+            rows[name] = torch.cat(values).unflatten(0, (len(pictures), pictures.num_views))
+    return rows
+
+
+def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
+    """Return how much of the pose the codes keep: MMD, probes, and how far shapes vary with the view.
+
+    Args:
+        pictures: Their poses.
+        found: Of the same pictures.
+    """
+    variance = view_variance(found.vertices)
+    metrics = {
+        "shape_variance_over_views": variance.over_views,
+        "shape_variance_between_objects": variance.between_objects,
+        "entanglement": variance.entanglement,
+    }
+    discrepancy = _discrepancy(pictures, found)
+    if discrepancy is not None:
+        metrics |= {
+            "mmd": discrepancy.mean,
+            "mmd_pairs": discrepancy.pairs,
+            "mmd_n": discrepancy.n,
+            "mmd_floor": discrepancy.floor,
+            "code_norm": discrepancy.mean_norm,
+            "code_spread": discrepancy.between_object_spread,
+        }
+    if len(pictures) > 1 and pictures.num_views > 1:
+        probe = nearest_mean_probe(found.codes, pictures.pose_bins)
+        metrics |= {"pose_probe": probe.accuracy, "pose_probe_chance": probe.chance}
+        if len(pictures) >= 5:
+            metrics["pose_probe_linear"] = linear_probe(found.codes, pictures.pose_bins).accuracy
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def controls(train: PictureSet, judged: PictureSet) -> dict[str, float]:
+    """Return the voxel IoU of guesses that use no network, but the true voxels of the training objects.
+
+    * ``voxel_iou_32_mean_shape``: cells that more than half of the training objects of the category fill.
+    * ``voxel_iou_32_nearest_silhouette``: the training object whose mask from the same view is most like the picture's.
+
+    Args:
+        train: Pictures of the training objects.
+        judged: Of the objects that are judged.
+    """
+    if train.voxels is None or judged.voxels is None:
+        return {}
+    truth, known = torch.from_numpy(judged.voxels), torch.from_numpy(train.voxels)
+    of_class = {name: np.array([c == name for c in train.categories]) for name in judged.classes}
+    means = {name: known[own].float().mean(0) > _MAJORITY for name, own in of_class.items() if own.any()}
+    scores = [float(grid_iou(means[c], truth[i])) for i, c in enumerate(judged.categories) if c in means]
+    result = {"voxel_iou_32_mean_shape": float(np.mean(scores))} if scores else {}
+    if judged.views.is_shared and train.views.is_shared and train.num_views == judged.num_views:
+        between = torch.stack([grid_iou(known, one) for one in truth])
+        found = []
+        for view in range(judged.num_views):
+            nearest = _overlaps(_flat_masks(judged, view), _flat_masks(train, view)).argmax(1)
+            found.append(between.gather(1, nearest[:, None]).mean())
+        result["voxel_iou_32_nearest_silhouette"] = float(torch.stack(found).mean())
+    return result
+
+
+def mean_by_class(rows: dict[str, Float[Tensor, "o v"]], categories: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the mean over objects and views of each class, and under ``mean`` that of the classes."""
+    table: dict[str, dict[str, float]] = {}
+    for name in sorted(set(categories)):
+        own = torch.tensor([category == name for category in categories])
+        table[name] = {metric: float(values[own].double().mean()) for metric, values in rows.items()}
+    table["mean"] = {metric: float(np.mean([row[metric] for row in table.values()])) for metric in rows}
+    return table
+
+
+def _voxels(found: Predictions, padding: int) -> Bool[Tensor, "o v g g g"]:
+    shape = found.vertices.shape[:2]
+    grids = [kato_voxels(Mesh(vertices, found.faces), padding=padding) for vertices in found.vertices.flatten(0, 1)]
+    return torch.stack(grids).unflatten(0, shape)
+
+
+def _point_rows(truth: Float[np.ndarray, "o n 3"], found: Predictions, num_points: int) -> dict[str, Tensor]:
+    """Return Chamfer distances and F-scores between points of the meshes and of the true surfaces."""
+    generator = torch.Generator().manual_seed(0)
+    chamfers, scores = torch.zeros(2, *found.vertices.shape[:2], dtype=torch.float64)
+    for place, points in enumerate(truth):
+        points = points[:num_points]
+        tree = cKDTree(points)
+        for view in range(found.vertices.shape[1]):
+            own = sample_surface(found.mesh(place, view), num_points, generator).numpy()
+            there, back = tree.query(own)[0], cKDTree(own).query(points)[0]
+            chamfers[place, view] = 1000 * (np.square(there).mean() + np.square(back).mean())
+            precision, recall = (there < F_SCORE_DISTANCE).mean(), (back < F_SCORE_DISTANCE).mean()
+            scores[place, view] = 2 * precision * recall / max(precision + recall, 1e-12)
+    return {"chamfer_x1000": chamfers, "f_score_1pct": scores}
+
+
+def _discrepancy(pictures: PictureSet, found: Predictions) -> MmdResult | None:
+    """Return the mean over pairs of views where all objects share them, else over the bins that are full enough."""
+    if pictures.views.is_shared and pictures.num_views > 1:
+        return mean_pairwise_mmd(found.codes)
+    objects, _ = _all_pictures(pictures)
+    try:
+        return mean_binned_mmd(found.codes.flatten(0, 1), pictures.pose_bins.flatten(), objects)
+    except UserError:
+        return None
+
+
+def _all_pictures(pictures: PictureSet) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    objects = torch.arange(len(pictures)).repeat_interleave(pictures.num_views)
+    return objects, torch.arange(pictures.num_views).repeat(len(pictures))
+
+
+def _flat_masks(pictures: PictureSet, view: int) -> Float[Tensor, "objects pixels"]:
+    objects = torch.arange(len(pictures))
+    return pictures.masks(objects, torch.full_like(objects, view)).flatten(1)
+
+
+def _overlaps(a: Float[Tensor, "n pixels"], b: Float[Tensor, "m pixels"]) -> Float[Tensor, "n m"]:
+    """Return the intersection over union of masks, as sums of products."""
+    both = a @ b.T
+    return both / (a.sum(1)[:, None] + b.sum(1) - both).clamp(min=1e-6)

@@ -1,0 +1,223 @@
+"""Training of the networks: silhouettes of one picture an object, and what keeps the unseen side honest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from shapewright.data.picture_sets import project_to
+from shapewright.engine.device import half_precision
+from shapewright.engine.schedule import Moment
+from shapewright.errors import UserError
+from shapewright.geometry.mesh_edges import edge_table
+from shapewright.losses.code_prior import code_prior_loss
+from shapewright.losses.flatness import dihedral_loss, flatness_loss
+from shapewright.losses.inflation import inflation_loss
+from shapewright.losses.laplacian import edge_length_loss, laplacian_loss
+from shapewright.losses.silhouette_pictures import iou_loss, pyramid_loss
+from shapewright.methods.pose_invariant.adversaries import Adversary, PoseAdversary, adversary_of
+from shapewright.methods.pose_invariant.batches import Batch, BatchSource
+from shapewright.methods.pose_invariant.config import LossConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
+from shapewright.methods.pose_invariant.original import OriginalNetworks
+from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
+
+Terms = dict[str, Tensor]
+
+
+def learning_rate(config: OptimConfig, moment: Moment) -> float:
+    """Return the learning rate of a step."""
+    if config.schedule == "cosine":
+        return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * moment.progress)))
+    if config.schedule == "step" and moment.step >= config.lr_decay_start:
+        return config.lr * config.lr_decay_factor ** (
+            1 + (moment.step - config.lr_decay_start) // config.lr_decay_every
+        )
+    return config.lr
+
+
+class Painter:
+    """Draw the silhouettes of one mesh a picture.
+
+    Args:
+        config: Settings of the run.
+        kind: What the pictures are.
+    """
+
+    def __init__(self, config: PoseInvariantConfig, kind: PictureKind) -> None:
+        self.size = config.render.size or kind.size
+        self._half_angle_deg = kind.half_angle_deg
+        near = None if kind.half_angle_deg is None else 0.1
+        self._style = SilhouetteStyle(config.render.gradient, config.render.supersample, near=near)
+
+    def draw(
+        self, vertices: Float[Tensor, "n vertices 3"], faces: Tensor, poses: Float[Tensor, "n 3 4"]
+    ) -> Float[Tensor, "n size size"]:
+        """Return the coverage of each pixel."""
+        screen = project_to(vertices, poses, self._half_angle_deg, self.size)
+        return silhouette(screen, faces, self.size, self._style)
+
+
+class PoseInvariantMethod:
+    """Train encoder, decoder and discriminator.
+
+    Args:
+        config: All settings.
+        kind: What the pictures are.
+        source: Batches; none: the method is only evaluated.
+        device: Where to compute.
+        seed: Start of all random numbers.
+    """
+
+    def __init__(
+        self,
+        config: PoseInvariantConfig,
+        kind: PictureKind,
+        source: BatchSource | None,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
+        self.config, self.kind, self.source, self.device = config, kind, source, device
+        dtype = half_precision(config.optim.precision, device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = Reconstructor(config.network, kind.size, len(kind.classes), dtype).to(device)
+            self.adversary: Adversary | None = adversary_of(config, kind)
+        self.painter = Painter(config, kind)
+        self.edges = edge_table(self.model.faces)
+        self.modules: dict[str, nn.Module] = {"encoder": self.model.encoder, "decoder": self.model.decoder}
+        if self.adversary is not None and isinstance(self.adversary, nn.Module):
+            self.modules["discriminator"] = self.adversary.to(device)
+        self.optimizers = {name: _adam(module.parameters(), config.optim) for name, module in self.modules.items()}
+
+    def next_batch(self, moment: Moment) -> Batch:
+        """Return the pictures of the next step."""
+        if self.source is None:
+            raise ValueError("The method was opened without pictures.")
+        return self.source.batch(moment.step).to(self.device)
+
+    def train_step(self, batch: Batch, moment: Moment) -> dict[str, float | Tensor]:
+        """Make one step: the losses of the shape, and the adversary's turn."""
+        for module in self.modules.values():
+            module.train()
+        rate = learning_rate(self.config.optim, moment)
+        codes = self.model.encode(batch.pictures)
+        vertices = self.model.decode(codes, batch.classes)
+        terms, drawn = self._shape_terms(batch, codes, vertices)
+        values: dict[str, float] = {}
+        stepped = ["encoder", "decoder"]
+        if self.adversary is not None:
+            told = self.model.tell(codes, batch.classes)
+            turn = self.adversary.turn(_Sight(self, moment.step + 1, batch, told, vertices, drawn))
+            terms |= turn.terms
+            values = turn.values
+            stepped += ["discriminator"] * turn.trains_discriminator
+        total = torch.stack(list(terms.values())).sum()
+        if not bool(total.isfinite()):
+            return {"loss": float(total.detach()), "skipped": 1.0}
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        for name in stepped:
+            if name in self.optimizers:
+                self.optimizers[name].param_groups[0]["lr"] = rate
+                self.optimizers[name].step()
+        numbers = {name: float(value.detach()) for name, value in terms.items()}
+        return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
+
+    def _shape_terms(self, batch: Batch, codes: Tensor, vertices: Tensor) -> tuple[Terms, Tensor]:
+        """Return the weighted terms that need no adversary, and the silhouettes from the side of the picture."""
+        loss = self.config.loss
+        compare = iou_loss if loss.silhouette == "iou" else pyramid_loss
+        drawn = self.painter.draw(vertices, self.model.faces, batch.poses)
+        agreement = compare(drawn, batch.masks)
+        if self.config.mode == "multi_view":
+            half = len(batch.poses) // 2
+            others = self.painter.draw(vertices, self.model.faces, batch.poses.roll(half, 0))
+            agreement = (agreement + compare(others, batch.masks.roll(half, 0))) / 2
+        terms = {"silhouette_loss": agreement, **self._regular_terms(loss, vertices)}
+        if self.config.mode in ("pose_invariant", "prior") and loss.code_prior_weight:
+            terms["code_prior"] = loss.code_prior_weight * code_prior_loss(codes)
+        return terms, drawn
+
+    def _regular_terms(self, loss: LossConfig, vertices: Tensor) -> Terms:
+        """Return the weighted terms that keep a mesh tidy."""
+        smooth = flatness_loss if loss.smoothness == "flatness" else dihedral_loss
+        named = {
+            "smoothness": (loss.smoothness_weight, smooth),
+            "laplacian": (loss.laplacian_weight, laplacian_loss),
+            "edge_length": (loss.edge_length_weight, edge_length_loss),
+        }
+        terms = {name: weight * term(vertices, self.edges) for name, (weight, term) in named.items() if weight}
+        if self.config.mode == "view_prior" and loss.inflation_weight:
+            terms["inflation"] = loss.inflation_weight * inflation_loss(vertices, self.model.faces)
+        return terms
+
+    def take_over(self, original: OriginalNetworks) -> None:
+        """Start from the networks of the original program; its discriminator too, if it fits the pose bins."""
+        self.model.load_state_dict(original.reconstructor_state())
+        if isinstance(self.adversary, PoseAdversary) and original.num_bins == self.kind.num_bins:
+            self.adversary.discriminator.load_state_dict(original.discriminator)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that an exact continuation needs; batches depend on the seed and the step alone."""
+        tensors: dict[str, Tensor] = {}
+        for part, module in self.modules.items():
+            tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
+            for index, state in self.optimizers[part].state_dict()["state"].items():
+                tensors |= {f"adam.{part}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        return tensors
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what ``state_dict`` returned.
+
+        Raises:
+            UserError: if the tensors belong to other settings.
+        """
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*self.modules, "adam")}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            groups.setdefault(group, {})[rest] = value
+        for part, module in self.modules.items():
+            try:
+                module.load_state_dict(groups[part])
+            except RuntimeError as error:
+                raise UserError(
+                    f"The checkpoint does not fit the settings of the run: the {part} has other layers.",
+                    "Restore config.json as the training wrote it.",
+                ) from error
+            parameters = list(module.parameters())
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, value in groups["adam"].items():
+                owner, index, kind = name.split(".", 2)
+                if owner == part:
+                    # Fused Adam pairs values by their place in memory: both must be laid out alike.
+                    like = parameters[int(index)]
+                    laid_out = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                    states.setdefault(int(index), {})[kind] = laid_out
+            self.optimizers[part].load_state_dict({**self.optimizers[part].state_dict(), "state": states})
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Show an adversary a step, and draw the meshes from another side when it asks."""
+
+    method: PoseInvariantMethod
+    step: int
+    batch: Batch
+    codes: Tensor
+    vertices: Tensor
+    seen: Tensor
+
+    def unseen(self) -> Float[Tensor, "n size size"]:
+        """Return the silhouettes from the unseen poses."""
+        return self.method.painter.draw(self.vertices, self.method.model.faces, self.batch.unseen)
+
+
+def _adam(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)

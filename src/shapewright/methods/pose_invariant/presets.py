@@ -1,0 +1,78 @@
+"""Ready settings of ``pose_invariant``."""
+
+from __future__ import annotations
+
+from shapewright.data.picture_folders import PictureOptions
+from shapewright.engine.schedule import TrainConfig
+from shapewright.methods.pose_invariant.config import (
+    AdversaryConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimConfig,
+    PoseInvariantConfig,
+    RenderConfig,
+)
+
+DEFAULT_PRESET = "cpu"
+
+PRESETS: dict[str, PoseInvariantConfig] = {
+    # A laptop: fifty objects or more, 64 px. Smaller encoders cannot tell the poses apart, and show no entanglement.
+    "cpu": PoseInvariantConfig(
+        network=NetworkConfig(
+            encoder_widths=(32, 64, 128),
+            encoder_hidden=512,
+            code_dim=256,
+            decoder_hidden=(512,),
+            discriminator_hidden=(128,),
+            image_widths=(16, 32, 64, 64, 64),
+        ),
+        loss=LossConfig(code_prior_weight=0.01, inflation_weight=1e-4),
+        adversary=AdversaryConfig(weight=0.1, codes="standardised"),
+        optim=OptimConfig(batch_size=48, lr=1e-3, schedule="cosine"),
+        train=TrainConfig(steps=3000),
+    ),
+    # arXiv:2004.01347 on Kato's renderings, a model a class.
+    "kato": PoseInvariantConfig(),
+    # The same on those of LSM: one picture an object, random poses in 72 bins.
+    "lsm": PoseInvariantConfig(data=PictureOptions(views_per_object=1, views="first")),
+    # The same on photographs: colours alone, 224 px, symmetric shapes.
+    "pascal3d": PoseInvariantConfig(
+        data=PictureOptions(image_size=224),
+        network=NetworkConfig(encoder="resnet", channels=3, decoder="symmetric"),
+        render=RenderConfig(size=64),
+        loss=LossConfig(code_prior_weight=0.01),
+        adversary=AdversaryConfig(weight=0.01),
+        train=TrainConfig(steps=40_000),
+    ),
+    # View prior learning (arXiv:1811.10719), thirteen classes in one network.
+    "vpl_shapenet": PoseInvariantConfig(
+        mode="view_prior",
+        data=PictureOptions(image_size=224, views_per_object=1, views="first"),
+        network=NetworkConfig(encoder="preactivation", decoder="patches", class_conditional=True),
+        render=RenderConfig(supersample=1),
+        loss=LossConfig(silhouette="pyramid", smoothness_weight=0.0, inflation_weight=1e-4),
+        adversary=AdversaryConfig(weight=0.2),
+        optim=OptimConfig(batch_size=64, lr=4e-4, beta1=0.5),
+        train=TrainConfig(steps=100_000),
+    ),
+    # The same on photographs of one class.
+    "vpl_pascal": PoseInvariantConfig(
+        mode="view_prior",
+        data=PictureOptions(image_size=224),
+        network=NetworkConfig(encoder="resnet", channels=3, decoder="patches_fc"),
+        render=RenderConfig(supersample=1),
+        loss=LossConfig(smoothness_weight=0.0, inflation_weight=3e-5),
+        adversary=AdversaryConfig(weight=0.5),
+        optim=OptimConfig(batch_size=16, lr=2e-5, beta1=0.5),
+        train=TrainConfig(steps=80_000),
+    ),
+    # The Neural Mesh Renderer's reconstruction (arXiv:1711.07566): two pictures of an object teach each other.
+    "nmr": PoseInvariantConfig(
+        mode="multi_view",
+        network=NetworkConfig(decoder="bounded", rectified_code=True),
+        optim=OptimConfig(
+            batch_size=64, schedule="step", lr_decay_start=47_500, lr_decay_every=50_000, lr_decay_factor=0.1
+        ),
+        train=TrainConfig(steps=50_000),
+    ),
+}

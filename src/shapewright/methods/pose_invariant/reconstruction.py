@@ -1,0 +1,93 @@
+"""One picture in, one mesh out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shapewright.engine.config import suggestion
+from shapewright.errors import UserError
+from shapewright.io.files import write_json
+from shapewright.io.images import write_image
+from shapewright.io.meshes import write_mesh
+from shapewright.methods.pose_invariant.drawings import overlay, write_turntable
+from shapewright.methods.pose_invariant.framing import framed_picture, unframed_picture
+from shapewright.methods.pose_invariant.gallery import decoded
+from shapewright.methods.pose_invariant.pose_search import search_pose
+from shapewright.methods.pose_invariant.trained import TrainedRun
+
+# Below this the mesh does not look like its picture from any side.
+POOR_IOU = 0.6
+
+
+def reconstruct(
+    opened: TrainedRun,
+    picture: Path,
+    out: Path,
+    mask: Path | None = None,
+    framing: bool = True,
+    category: str | None = None,
+) -> dict[str, Any]:
+    """Write the mesh of one picture, what it looks like from 24 sides, and from where it looks like the picture.
+
+    The files are ``mesh.obj``, ``mesh.glb``, ``turntable.png``, ``turntable.gif``, ``input.png`` as the network saw it,
+    ``overlay.png`` with the mesh over it from the pose that fits best, and ``result.json``.
+
+    Args:
+        opened: The run.
+        picture: With transparency unless there is a mask.
+        out: Folder to write.
+        mask: A picture, bright where the object is.
+        framing: Crop to the object and scale it as in training; otherwise the picture must be framed like the data.
+        category: Of the object; none: the only one that was learned.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        UserError: if the picture cannot be used, or the category is unknown or must be named.
+    """
+    kind = opened.method.kind
+    place = _category(opened, category)
+    if framing:
+        seen = framed_picture(picture, kind.size, min(opened.framing_px, kind.size), mask)
+    else:
+        seen = unframed_picture(picture, kind.size, mask)
+    with torch.no_grad():
+        code = opened.method.model.encode(seen[None].to(opened.method.device))
+    mesh = decoded(opened, code, place)[0]
+    found = search_pose(mesh.vertices, mesh.faces, seen[3], opened.rig)
+    out.mkdir(parents=True, exist_ok=True)
+    write_mesh(out / "mesh.obj", mesh)
+    write_mesh(out / "mesh.glb", mesh)
+    write_turntable(out, mesh)
+    write_image(out / "input.png", (255 * seen.permute(1, 2, 0).numpy()).round().astype(np.uint8))
+    write_image(out / "overlay.png", overlay(seen, mesh, found.world_from_camera, kind.half_angle_deg))
+    pose = {name: value for name, value in asdict(found).items() if name != "world_from_camera"}
+    result = {
+        "schema": 1,
+        "method": "pose_invariant",
+        "picture": str(picture),
+        "category": kind.classes[place],
+        "checkpoint": opened.step,
+        "pose": {**pose, "is_poor": found.iou < POOR_IOU},
+        "world_from_camera": found.world_from_camera.tolist(),
+    }
+    write_json(out / "result.json", result)
+    return result
+
+
+def _category(opened: TrainedRun, name: str | None) -> int:
+    """Return the place of a category among those that the run has learned."""
+    classes = opened.method.kind.classes
+    if name is None and (len(classes) == 1 or not opened.method.model.num_told):
+        return 0
+    if name is None:
+        raise UserError(f"The run has learned {len(classes)} categories.", f"Name one: --category {classes[0]}")
+    if name not in classes:
+        raise UserError(f"The run has not learned {name!r}.", suggestion(name, classes))
+    return classes.index(name)

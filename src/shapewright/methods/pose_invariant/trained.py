@@ -1,0 +1,107 @@
+"""A trained run, opened: its networks, and what it knows of its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from shapewright.data.picture_folders import open_pictures
+from shapewright.data.picture_sets import PictureSet
+from shapewright.engine.checkpoint import load_checkpoint
+from shapewright.engine.config import from_dict, to_dict
+from shapewright.engine.device import prepare_process, resolve_device
+from shapewright.engine.run_dir import RunDir
+from shapewright.errors import UserError
+from shapewright.methods.pose_invariant.config import PoseInvariantConfig
+from shapewright.methods.pose_invariant.framing import framing_of
+from shapewright.methods.pose_invariant.method import PoseInvariantMethod
+from shapewright.methods.pose_invariant.model import PictureKind
+from shapewright.methods.pose_invariant.pose_search import OrbitRig
+
+Split = Literal["train", "val", "test"]
+Checkpoint = Literal["latest", "last", "best"] | int
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """Hold the networks of a run.
+
+    Args:
+        run: Its folder.
+        config: Its settings.
+        method: The networks, as they were at ``step``.
+        step: Of the checkpoint.
+    """
+
+    run: RunDir
+    config: PoseInvariantConfig
+    method: PoseInvariantMethod
+    step: int
+
+    @staticmethod
+    def open(path: Path, checkpoint: Checkpoint = "latest", device: str = "auto") -> TrainedRun:
+        """Return the networks of a run folder.
+
+        Raises:
+            UserError: if the folder is no run of ``pose_invariant``, or has no such checkpoint.
+        """
+        prepare_process()
+        run = RunDir.open(path)
+        if run.info.get("method") != "pose_invariant":
+            raise UserError(f"{path} is a run of {run.info.get('method')}.", "Give a run of pose_invariant.")
+        config = from_dict(PoseInvariantConfig, run.config)
+        step, tensors, _ = load_checkpoint(run, "latest" if checkpoint == "last" else checkpoint)
+        kind = from_dict(PictureKind, run.info["pictures"])
+        method = PoseInvariantMethod(config, kind, None, resolve_device(device))
+        method.load_state_dict(tensors)
+        method.model.eval()
+        return TrainedRun(run, config, method, step)
+
+    @property
+    def framing_px(self) -> float:
+        """Return how long the longer side of the mask was in training, on average, in pixels."""
+        return float(self.run.info["framing_px"])
+
+    @property
+    def rig(self) -> OrbitRig:
+        """Return how far from the objects the cameras of its pictures stood, and how much they saw."""
+        return OrbitRig(float(self.run.info["camera_distance"]), self.method.kind.half_angle_deg)
+
+    @property
+    def data(self) -> Path:
+        """Return the folder of the pictures that it learned from."""
+        return Path(self.run.info["data"])
+
+    def pictures(self, split: Split, data: Path | None = None) -> PictureSet:
+        """Return a set of the pictures that it learned from, or of others in the same format.
+
+        Raises:
+            UserError: if they are missing, or of another size.
+        """
+        return open_pictures(data or self.data, split, self.config.data, int(self.run.info["seed"]))
+
+    @cached_property
+    def test_split(self) -> Split:
+        """Return the set to judge by: test, or val, or train, whichever is the first to exist."""
+        for split in ("test", "val"):
+            try:
+                open_pictures(self.data, split, self.config.data)
+            except UserError:
+                continue
+            return split
+        return "train"
+
+
+def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, seed: int) -> dict[str, Any]:
+    """Return what ``run.json`` says beside the command: what the verbs must know of the pictures, without them."""
+    return {
+        "method": "pose_invariant",
+        "data": str(data.resolve()),
+        "device": str(method.device),
+        "seed": seed,
+        "pictures": to_dict(method.kind),
+        "framing_px": framing_of(pictures),
+        "camera_distance": OrbitRig.of(pictures.views).distance,
+    }

@@ -1,0 +1,197 @@
+"""Training in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shapewright.data.picture_folders import empty_masks, open_pictures
+from shapewright.data.picture_sets import PictureSet
+from shapewright.data.single_views import SingleViewSampler
+from shapewright.engine.checkpoint import load_checkpoint
+from shapewright.engine.config import from_dict, to_dict
+from shapewright.engine.device import prepare_process, resolve_device
+from shapewright.engine.run_dir import RunDir
+from shapewright.engine.schedule import Moment
+from shapewright.engine.start import Start
+from shapewright.engine.trainer import Trainer, TrainResult
+from shapewright.errors import UserError
+from shapewright.io.images import write_image
+from shapewright.io.meshes import write_mesh
+from shapewright.methods.pose_invariant.batches import BatchSource
+from shapewright.methods.pose_invariant.config import PoseInvariantConfig
+from shapewright.methods.pose_invariant.drawings import training_grids
+from shapewright.methods.pose_invariant.judging import code_metrics, predict, shape_rows, silhouette_rows
+from shapewright.methods.pose_invariant.method import PoseInvariantMethod
+from shapewright.methods.pose_invariant.model import PictureKind
+from shapewright.methods.pose_invariant.original import read_original
+from shapewright.methods.pose_invariant.trained import run_details
+
+GRID_SIDE = 5
+# Held-out objects that are looked at while training.
+MOST_VALIDATED = 24
+
+
+def train(
+    config: PoseInvariantConfig, data: Path, out: Path, start: Start | None = None, original: Path | None = None
+) -> RunDir:
+    """Learn from the pictures of a folder, in a new run folder.
+
+    Args:
+        config: Settings.
+        data: Pictures that ``data render`` or ``data prepare`` wrote, or Kato's own files.
+        out: The run folder; new or empty.
+        start: Device, seed, record.
+        original: Checkpoint of the original program to start from; its sizes replace those of the settings.
+
+    Raises:
+        UserError: if the pictures, the checkpoint, the folder or the device cannot be used.
+        TrainingDiverged: if too many steps are not finite.
+    """
+    start = start or Start()
+    prepare_process()
+    device = resolve_device(start.device)
+    RunDir.check_new(out, start.force)
+    found = read_original(original) if original is not None else None
+    if found is not None:
+        sized = dataclasses.replace(config.data, image_size=found.image_size)
+        config = dataclasses.replace(config, network=found.network, data=sized)
+    pictures = open_pictures(data, "train", config.data, start.seed)
+    method = _method(config, pictures, device, start.seed)
+    if found is not None:
+        method.take_over(found)
+    details = run_details(method, pictures, data, start.seed)
+    run = RunDir.create(out, to_dict(config), start.command, details, start.force)
+    run.log(f"{data}: {len(pictures)} objects, {pictures.num_views} pictures of each, {pictures.size} px.")
+    Trainer(method, run, config.train, _callbacks(method, data, pictures, start.seed)).fit()
+    return run
+
+
+def resume(run_path: Path, device: str = "auto") -> TrainResult:
+    """Go on with a run from its latest checkpoint that is whole.
+
+    Raises:
+        UserError: if the folder is no run, holds no checkpoint, or its pictures are gone.
+    """
+    prepare_process()
+    run = RunDir.open(run_path)
+    config = from_dict(PoseInvariantConfig, run.config)
+    load_checkpoint(run)
+    seed, data = int(run.info["seed"]), Path(run.info["data"])
+    pictures = open_pictures(data, "train", config.data, seed)
+    method = _method(config, pictures, resolve_device(device), seed)
+    return Trainer(method, run, config.train, _callbacks(method, data, pictures, seed)).fit()
+
+
+def _method(config: PoseInvariantConfig, pictures: PictureSet, device: torch.device, seed: int) -> PoseInvariantMethod:
+    """Return the method with its batches.
+
+    Raises:
+        UserError: if the pictures do not suit the mode.
+    """
+    is_usable = torch.ones(len(pictures), pictures.num_views, dtype=torch.bool)
+    for place, view in empty_masks(pictures):
+        is_usable[place, view] = False
+    if not bool(is_usable.any()):
+        raise UserError("All masks of the training set are empty.", "Check the pictures with `shapewright data check`.")
+    with_pairs = config.mode == "multi_view"
+    if with_pairs and pictures.num_views < 2:
+        raise UserError(
+            "The mode multi_view needs two or more pictures of each object, but there is one.",
+            "Use --mode plain, or leave --data.views-per-object out.",
+        )
+    by_number = config.mode == "view_prior" and config.adversary.form == "onehot"
+    if by_number and not pictures.views.is_shared:
+        raise UserError(
+            "The form onehot of view_prior needs all objects seen from the same views.", "Use --adversary.form vpl."
+        )
+    if config.mode == "pose_invariant" and len(pictures.pose_bins.unique()) < 2:
+        raise UserError(
+            "All pictures have the same pose bin: there is no pose to be invariant to.",
+            "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
+        )
+    kind = PictureKind.of(pictures)
+    sampler = SingleViewSampler(is_usable, config.optim.batch_size, seed, with_pairs)
+    source = BatchSource(
+        pictures, sampler, config.render.size or kind.size, by_number, seed, config.adversary.shuffle_poses
+    )
+    return PoseInvariantMethod(config, kind, source, device, seed)
+
+
+def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Any]:
+    """Return what happens while training: pictures, and a look at the validation set where there is one."""
+    try:
+        held_out = open_pictures(data, "val", method.config.data, seed)
+    except UserError:
+        return [Media(method, pictures)]
+    return [Media(method, pictures), Validation(method, held_out)]
+
+
+class Media:
+    """Draw what training sees and makes of it, and write a mesh.
+
+    Args:
+        method: The method that is trained.
+        pictures: Of the training objects.
+    """
+
+    def __init__(self, method: PoseInvariantMethod, pictures: PictureSet) -> None:
+        self._method = method
+        objects = torch.linspace(0, len(pictures) - 1, min(len(pictures), GRID_SIDE**2)).long()
+        views = torch.arange(len(objects)) * 5 % pictures.num_views
+        self._shown = pictures.pictures(objects, views)
+        self._poses = pictures.views.poses(objects, views)
+        places = {name: place for place, name in enumerate(method.kind.classes)}
+        self._classes = torch.tensor([places[pictures.categories[place]] for place in objects.tolist()])
+
+    def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
+        """Write pictures of a step, if they are due."""
+        every = self._method.config.media_every
+        if trainer.step % every and trainer.step != self._method.config.train.steps:
+            return
+        model = self._method.model.eval()
+        with torch.no_grad():
+            codes = model.encode(self._shown.to(self._method.device))
+            vertices = model.decode(codes, self._classes.to(self._method.device)).cpu()
+        faces = model.faces.cpu()
+        made, given = training_grids(vertices, faces, self._poses, self._method.kind.half_angle_deg, self._shown)
+        write_image(trainer.run.media / f"gen_{trainer.step:06d}.png", made)
+        write_image(trainer.run.media / "gt.png", given)
+        from shapewright.geometry.mesh import Mesh
+
+        write_mesh(trainer.run.meshes / "training.obj", Mesh(vertices[0], faces))
+
+
+class Validation:
+    """Judge held-out objects while training, and keep the best checkpoint.
+
+    The best one has the highest silhouette IoU at sides that the picture does not show, where the data have them, else
+    at the side of the picture, which cannot see entanglement. Voxels are only logged, unless the settings select by
+    them, which is 3D supervision.
+
+    Args:
+        method: The method that is trained.
+        pictures: Held-out objects.
+    """
+
+    def __init__(self, method: PoseInvariantMethod, pictures: PictureSet) -> None:
+        self._method, self._pictures = method, pictures.first(MOST_VALIDATED)
+
+    def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
+        """Judge a step, if it is due, and save it with its score."""
+        if trainer.step % self._method.config.media_every and trainer.step != self._method.config.train.steps:
+            return
+        found = predict(self._method, self._pictures)
+        rows = silhouette_rows(self._method, self._pictures, found) | shape_rows(self._pictures, found, num_points=0)
+        means = {name: float(values.mean()) for name, values in rows.items()}
+        novel = [means[name] for name in means if name.endswith("deg")]
+        score = sum(novel) / len(novel) if novel else means["silhouette_iou_input"]
+        if self._method.config.select == "voxel_compat" and "voxel_iou_32" in means:
+            score = means["voxel_iou_32"]
+        means |= {name: value for name, value in code_metrics(self._pictures, found).items() if name == "mmd"}
+        trainer.run.append_metrics({"step": trainer.step} | {f"val_{name}": value for name, value in means.items()})
+        trainer.save(score=score)

@@ -1,0 +1,252 @@
+"""Single-view reconstruction in a run folder: every mode learns, resumes, is judged and exported."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from shapewright.engine.config import from_dict, to_dict
+from shapewright.engine.schedule import Moment, TrainConfig
+from shapewright.engine.start import Start
+from shapewright.errors import UserError
+from shapewright.io.meshes import read_mesh
+from shapewright.methods.pose_invariant import gallery
+from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.judging import predict, shape_rows
+from shapewright.methods.pose_invariant.presets import PRESETS
+from shapewright.methods.pose_invariant.trained import TrainedRun
+from shapewright.methods.pose_invariant.training import resume, train
+from tests.methods.picture_family import write_ellipsoids
+
+SMALL = NetworkConfig(
+    encoder_widths=(8, 8, 8),
+    encoder_hidden=16,
+    code_dim=8,
+    decoder_hidden=(16,),
+    discriminator_hidden=(8,),
+    image_widths=(4, 4, 8, 8, 8),
+)
+START = Start(device="cpu", seed=1)
+
+
+def small(mode="pose_invariant", steps=2, adversary=None, batch_size=4):
+    return PoseInvariantConfig(
+        mode=mode,
+        media_every=steps,
+        network=SMALL,
+        adversary=adversary or AdversaryConfig(weight=0.1, codes="standardised"),
+        optim=OptimConfig(batch_size=batch_size, lr=1e-3, precision="fp32"),
+        train=TrainConfig(steps=steps, log_every=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def eggs(tmp_path_factory):
+    return write_ellipsoids(tmp_path_factory.mktemp("eggs") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(eggs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    train(small(steps=4), eggs, out, START)
+    return out
+
+
+ADVERSARIES = {
+    "log_l2": ("pose_invariant", AdversaryConfig()),
+    "cross_entropy": ("pose_invariant", AdversaryConfig(kind="cross_entropy")),
+    "reversal": ("pose_invariant", AdversaryConfig(kind="reversal", weight=0.1)),
+    "mmd": ("pose_invariant", AdversaryConfig(kind="mmd")),
+    "none": ("pose_invariant", AdversaryConfig(kind="none")),
+    "plain": ("plain", AdversaryConfig()),
+    "prior": ("prior", AdversaryConfig()),
+    "multi_view": ("multi_view", AdversaryConfig()),
+    "vpl": ("view_prior", AdversaryConfig(weight=0.1)),
+    "vpl, pictures": ("view_prior", AdversaryConfig(weight=0.1, real="pictures")),
+    "vpl, iterative": ("view_prior", AdversaryConfig(weight=0.1, iterative=True)),
+    "onehot": ("view_prior", AdversaryConfig(form="onehot")),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_every_mode_trains_and_stops_where_it_was_told(name, eggs, tmp_path):
+    mode, adversary = ADVERSARIES[name]
+    config = small(mode, steps=2, adversary=adversary)
+    if name == "onehot":
+        config = dataclasses.replace(config, network=dataclasses.replace(SMALL, image_widths=(4, 4, 8, 8)))
+    run = train(config, eggs, tmp_path / "run", START)
+    rows = [row for row in run.read_metrics() if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert ("adversarial" in rows[1]) == (name in ("log_l2", "cross_entropy", "mmd", "vpl, iterative", "onehot"))
+
+
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(eggs, tmp_path):
+    straight = train(small(steps=6), eggs, tmp_path / "straight", START)
+    first = dataclasses.replace(small(steps=6), train=TrainConfig(steps=3, log_every=1), media_every=3)
+    run = train(first, eggs, tmp_path / "parts", START)
+    path = tmp_path / "parts" / "config.json"
+    written = json.loads(path.read_text())
+    written["config"]["train"]["steps"] = 6
+    path.write_text(json.dumps(written))
+    resume(tmp_path / "parts", "cpu")
+    losses = [[row["loss"] for row in each.read_metrics() if "loss" in row] for each in (straight, run)]
+    assert len(losses[0]) == 6
+    assert losses[0] == losses[1]
+
+
+def test_the_encoder_is_fooled_by_a_discriminator_that_stays_as_it_is(eggs, tmp_path):
+    run = TrainedRun.open(train(small(steps=1), eggs, tmp_path / "run", START).path)
+    from shapewright.methods.pose_invariant.training import _method
+
+    method = _method(run.config, run.pictures("train"), torch.device("cpu"), 1)
+    state = {part: {n: v.clone() for n, v in module.state_dict().items()} for part, module in method.modules.items()}
+
+    def changed(part):
+        return any(not torch.equal(v, state[part][n]) for n, v in method.modules[part].state_dict().items())
+
+    moment = Moment(1, 0.5)  # the second step: the encoder's turn
+    method.train_step(method.next_batch(moment), moment)
+    assert changed("encoder")
+    assert changed("decoder")
+    assert not changed("discriminator")
+    moment = Moment(2, 0.5)
+    method.train_step(method.next_batch(moment), moment)
+    assert changed("discriminator")
+
+
+def test_the_loss_of_the_discriminator_does_not_reach_the_encoder(eggs, tmp_path):
+    losses = []
+    for kind in ("log_l2", "none"):
+        config = small(steps=1, adversary=AdversaryConfig(kind=kind))
+        opened = TrainedRun.open(train(config, eggs, tmp_path / kind, START).path)
+        losses.append(opened.method.model.encoder.state_dict())
+    assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
+
+
+def test_shuffled_poses_are_the_same_bins_in_another_order(eggs):
+    from shapewright.methods.pose_invariant.training import _method
+
+    opened = small(adversary=AdversaryConfig(shuffle_poses=True))
+    from shapewright.data.picture_folders import open_pictures
+
+    pictures = open_pictures(eggs, "train", opened.data)
+    bins = _method(opened, pictures, torch.device("cpu"), 1).source._bins
+    assert torch.equal(bins.flatten().sort().values, pictures.pose_bins.flatten().sort().values)
+    assert (bins == pictures.pose_bins).float().mean() < 0.2
+
+
+def test_a_run_is_judged_on_held_out_objects_and_reported(trained):
+    result = evaluate(trained, num_points=500)
+    metrics = result["metrics"]
+    assert result["split"] == "test"
+    assert len(result["items"]) == 3
+    assert 0 < metrics["voxel_iou_32"] < 1
+    assert metrics["mmd_pairs"] == 276
+    assert metrics["mmd_n"] == 3
+    assert metrics["pose_probe_chance"] == pytest.approx(1 / 24)
+    assert {"voxel_iou_32_mean_shape", "voxel_iou_32_nearest_silhouette"} <= set(result["controls"])
+    assert json.loads((trained / "metrics.json").read_text())["metrics"] == metrics
+    assert "egg" in (trained / "metrics.md").read_text()
+    assert (trained / "report.html").stat().st_size > 10_000
+    assert read_mesh(trained / "meshes" / "mesh.glb").num_vertices == 642
+
+
+def test_the_truth_scores_one_and_a_mesh_out_of_the_grid_is_told(trained):
+    opened = TrainedRun.open(trained)
+    pictures = opened.pictures("test")
+    found = predict(opened.method, pictures)
+    from shapewright.geometry.icosphere import icosphere
+
+    sphere = icosphere()
+    truth = torch.stack([torch.from_numpy(points) for points in pictures.points])
+    exact = dataclasses.replace(
+        found, vertices=truth[:, None].expand(-1, pictures.num_views, -1, -1), faces=sphere.faces
+    )
+    rows = shape_rows(pictures, exact, num_points=0)
+    assert torch.all(rows["voxel_iou_32"] == 1)
+    assert not rows["leak_share"].any()
+    outside = dataclasses.replace(exact, vertices=exact.vertices * 1.2 / exact.vertices.abs().amax())
+    assert shape_rows(pictures, outside, num_points=0)["leak_share"].any()
+
+
+def test_the_best_checkpoint_is_chosen_by_sides_that_the_picture_does_not_show(trained):
+    rows = [row for row in TrainedRun.open(trained).run.read_metrics() if "val_silhouette_iou_90deg" in row]
+    assert rows
+    info = json.loads(next((trained / "checkpoints").glob("*00000004.json")).read_text())
+    expected = (rows[-1]["val_silhouette_iou_90deg"] + rows[-1]["val_silhouette_iou_180deg"]) / 2
+    assert info["score"] == pytest.approx(expected)
+
+
+def test_meshes_of_the_data_are_exported(trained):
+    paths = gallery.export(TrainedRun.open(trained), ("obj", "glb"))
+    assert len(paths) == 6
+    assert all(read_mesh(path).num_faces == 1280 for path in paths)
+    with pytest.raises(UserError, match="no object"):
+        gallery.export(TrainedRun.open(trained), ("obj",), ids=["nothing"])
+    with pytest.raises(UserError, match="no view 24"):
+        gallery.export(TrainedRun.open(trained), ("obj",), view=24)
+
+
+def test_the_way_between_two_pictures_is_drawn(trained, tmp_path):
+    opened = TrainedRun.open(trained)
+    name = opened.pictures("test").ids[0]
+    paths = gallery.interpolate(opened, (f"{name}:0", f"{name}:12"), tmp_path / "way", steps=3)
+    assert all(path.is_file() for path in paths)
+    assert len([path for path in paths if path.suffix == ".glb"]) == 3
+    with pytest.raises(UserError, match="neither a file nor"):
+        gallery.interpolate(opened, ("egg:99", f"{name}:1"), tmp_path / "no")
+
+
+def test_the_map_of_codes_tells_how_much_of_the_pose_they_keep(trained, tmp_path):
+    metrics, paths = gallery.embed(TrainedRun.open(trained), tmp_path / "map", "pca")
+    assert {path.suffix for path in paths} == {".png", ".pdf", ".npz"}
+    assert metrics["mmd"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mode": "multi_view"}, "needs two or more pictures"),
+        ({"mode": "pose_invariant"}, None),
+    ],
+)
+def test_one_view_of_each_object_suits_all_modes_but_pairs(change, words, eggs, tmp_path):
+    config = dataclasses.replace(small(), **change)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, views_per_object=1))
+    if words is None:
+        assert train(config, eggs, tmp_path / "run", START).read_metrics()
+    else:
+        with pytest.raises(UserError, match=words):
+            train(config, eggs, tmp_path / "run", START)
+        assert not (tmp_path / "run").exists()
+
+
+def test_pictures_from_one_side_only_are_refused_by_name(eggs, tmp_path):
+    images = np.load(eggs / "egg_train_images.npz")["arr_0"]
+    folder = write_ellipsoids(tmp_path / "data")
+    np.savez_compressed(folder / "egg_train_images.npz", np.zeros_like(images))
+    with pytest.raises(UserError, match="empty"):
+        train(small(), folder, tmp_path / "run", START)
+
+
+def test_objects_without_a_mask_are_left_out(tmp_path):
+    folder = write_ellipsoids(tmp_path / "data")
+    images = np.load(folder / "egg_train_images.npz")["arr_0"]
+    images[2] = 0
+    np.savez_compressed(folder / "egg_train_images.npz", images)
+    run = train(small(steps=3, batch_size=6), folder, tmp_path / "run", START)
+    assert all(np.isfinite(row["loss"]) for row in run.read_metrics() if "loss" in row)
+
+
+def test_an_adversary_that_would_never_be_trained_is_refused():
+    with pytest.raises(ValueError, match="every"):
+        AdversaryConfig(every=1)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_the_config_file(name):
+    assert from_dict(PoseInvariantConfig, to_dict(PRESETS[name])) == PRESETS[name]
