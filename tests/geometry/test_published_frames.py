@@ -6,14 +6,12 @@ import torch
 
 from shapewright.geometry.orbit import cameras_around, kato_ring
 from shapewright.geometry.published_frames import (
-    STORED_AXES,
     eye_of_view,
     mesh_from_frame,
     orthographic_pose,
-    stored_from_world_voxels,
     world_from_frame,
-    world_from_stored_voxels,
 )
+from shapewright.geometry.solid_voxels import world_axes
 from shapewright.rendering.projections import ParallelViews, project_perspective
 
 SIZE = 64
@@ -110,24 +108,6 @@ def test_only_mirrored_frames_turn_faces_over(frame, handedness):
     assert torch.allclose(again, corners)
 
 
-def test_stored_grids_are_indexed_as_published():
-    random = np.random.default_rng(0)
-    stored = random.random((2, 32, 32, 32)) < 0.5
-    world = {axes: world_from_stored_voxels(stored, axes) for axes in STORED_AXES}
-    for a, b, c in random.integers(0, 32, (300, 3)):
-        value = stored[:, a, b, c]
-        assert (world["kato"][:, c, a, 31 - b] == value).all()
-        assert (world["lsm_original"][:, a, b, 31 - c] == value).all()
-        assert (world["x y z"][:, a, b, c] == value).all()
-        assert (world["pascal3d"][:, 31 - a, 31 - c, 31 - b] == value).all()
-
-
-@pytest.mark.parametrize("axes", list(STORED_AXES))
-def test_grids_are_stored_and_read_again(axes):
-    grid = np.random.default_rng(0).random((4, 5, 6)) < 0.5
-    assert np.array_equal(world_from_stored_voxels(stored_from_world_voxels(grid, axes), axes), grid)
-
-
 def test_published_alignments_of_predictions_are_the_same_axes():
     """A grid P of the published frame, aligned as its evaluation does, is what our axes say of the turned object."""
     cells = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"), axis=-1)
@@ -135,7 +115,7 @@ def test_published_alignments_of_predictions_are_the_same_axes():
     for frame, axes, stored in (
         ("kato", "kato", lambda a, b, c: P[b, a, 31 - c]),
         ("lsm", "lsm_original", lambda a, b, c: P[c, b, 31 - a]),
-        ("vpl", "x y z", lambda a, b, c: P[a, b, 31 - c]),
+        ("vpl", "vpl", lambda a, b, c: P[a, b, 31 - c]),
         ("pascal3d", "pascal3d", lambda a, b, c: P[31 - a, 31 - c, 31 - b]),
     ):
         A = world_from_frame(frame).numpy()
@@ -144,4 +124,4 @@ def test_published_alignments_of_predictions_are_the_same_axes():
         i, j, k = np.rint((cells - 15.5) @ A.T + 15.5).astype(int).reshape(-1, 3).T
         world[i, j, k] = P.reshape(-1)
         gt = stored(*np.moveaxis(cells, -1, 0))
-        assert np.array_equal(world_from_stored_voxels(gt, axes), world), frame
+        assert np.array_equal(world_axes(gt, axes), world), frame

@@ -13,7 +13,7 @@ from shapewright.data.capture import listed
 from shapewright.data.picture_sets import PictureSet, PictureViews
 from shapewright.errors import UserError
 from shapewright.geometry.orbit import KATO_HALF_ANGLE_DEG, KATO_VIEWS, kato_ring
-from shapewright.geometry.published_frames import world_from_stored_voxels
+from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.arrays import read_npz
 from shapewright.io.files import read_json
 
@@ -141,7 +141,7 @@ def _checked_voxels(path: Path, stored: np.ndarray) -> Bool[np.ndarray, "objects
             f"{path} holds {stored.dtype} {list(stored.shape)}, which are no grids of 32 cells a side.",
             "Kato's voxels are bool [objects, 32, 32, 32].",
         )
-    return np.ascontiguousarray(world_from_stored_voxels(stored.astype(bool), "kato"))
+    return np.ascontiguousarray(world_axes(stored.astype(bool), "kato"))
 
 
 def _checked_points(path: Path, points: np.ndarray) -> Float[np.ndarray, "objects n 3"]:

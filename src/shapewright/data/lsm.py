@@ -19,7 +19,8 @@ from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import Allocate, ClassArrays, in_memory
 from shapewright.errors import UserError
 from shapewright.geometry.orbit import cameras_around
-from shapewright.geometry.published_frames import eye_of_view, world_from_stored_voxels
+from shapewright.geometry.published_frames import eye_of_view
+from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.files import read_json
 from shapewright.io.images import has_alpha, read_image, read_mask, read_rgba
 
@@ -174,7 +175,7 @@ def read_volume(path: Path, axes: LsmAxes) -> Bool[np.ndarray, "32 32 32"]:
         raise UserError(f"{path} cannot be read: {problem}.", "Copy the file again.") from None
     if volume.shape != (32, 32, 32) or volume.dtype.kind not in "buif":
         raise UserError(f"Volume in {path} is {list(volume.shape)}, not 32 cells a side.", "Copy the file again.")
-    return world_from_stored_voxels(volume > 0, "lsm_original" if axes == "original" else "x y z")
+    return world_axes(volume > 0, "lsm_original" if axes == "original" else "lsm")
 
 
 def _read_voxels(folder: Path, name: str, ids: list[str], axes: LsmAxes) -> Bool[np.ndarray, "n 32 32 32"] | None:

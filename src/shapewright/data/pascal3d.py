@@ -24,7 +24,8 @@ from shapewright.data.picture_scaling import crop_and_resize, resize_bytes
 from shapewright.data.prepared_pictures import ClassArrays, mapped
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import bin_table, euler_bins, flipped_rotation, renumbered
-from shapewright.geometry.published_frames import orthographic_pose, world_from_stored_voxels
+from shapewright.geometry.published_frames import orthographic_pose
+from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.pickles import read_object_npz
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def read_pascal_class(folder: Path, name: str, split: Split, size: int, table: I
         ids,
         pose_bins=renumbered(euler_bins(R), table)[:, None].numpy(),
         num_bins=len(table),
-        voxels=np.ascontiguousarray(world_from_stored_voxels(voxels, "pascal3d")),
+        voxels=np.ascontiguousarray(world_axes(voxels, "pascal3d")),
         targets=targets[:, None],
         extras={
             "crops": crops,

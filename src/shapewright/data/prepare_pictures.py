@@ -16,6 +16,7 @@ from shapewright.data.picture_folders import chosen_classes, resized
 from shapewright.data.prepared_pictures import Allocate, ClassArrays, PreparedWriter
 from shapewright.data.view_prior_pack import read_vpl_class, vpl_classes
 from shapewright.errors import UserError
+from shapewright.geometry.solid_voxels import KATO32, PASCAL32, VPL32
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ EXPECTED = {
     "pascal3d": "{class}_{set}.npz",
 }
 # Which rule made the voxels: scores of predictions depend on it.
-VOXEL_RULES = {"kato": "kato32", "lsm": "kato32", "vpl": "vpl32", "pascal3d": "vpl32 of 16 (v + 1)"}
+VOXEL_RULES = {"kato": KATO32.name, "lsm": KATO32.name, "vpl": VPL32.name, "pascal3d": PASCAL32.name}
 
 
 @dataclass(frozen=True, kw_only=True)

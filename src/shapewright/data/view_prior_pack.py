@@ -20,7 +20,7 @@ from shapewright.data.lsm import LSM_HALF_ANGLE_DEG, LsmView, lsm_cameras
 from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import Allocate, ClassArrays, in_memory
 from shapewright.errors import UserError
-from shapewright.geometry.published_frames import world_from_stored_voxels
+from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.pickles import read_pickle
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def read_vpl_class(folder: Path, name: str, split: Split, size: int, allocate: A
         LSM_HALF_ANGLE_DEG,
         tuple(object_id.split("_", 1)[-1] for object_id in ids),
         np.array([[(row.azimuth_deg, row.elevation_deg) for row in object_rows] for object_rows in rows]),
-        voxels=world_from_stored_voxels(grids, "x y z"),
+        voxels=world_axes(grids, "vpl"),
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from shapewright.checks import check_shape
 
 Frame = Literal["kato", "lsm", "vpl", "pascal3d"]
-VoxelAxes = Literal["kato", "lsm_original", "x y z", "pascal3d"]
 
 # The published renderer has x = normalize(up x z), y = z x x, z forward: it mirrors the world, and these mirror back.
 WORLD_FROM_FRAME: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -20,14 +18,6 @@ WORLD_FROM_FRAME: dict[str, tuple[tuple[int, int, int], ...]] = {
     "lsm": ((0, 0, -1), (0, 1, 0), (-1, 0, 0)),
     "vpl": ((1, 0, 0), (0, 1, 0), (0, 0, -1)),
     "pascal3d": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-}
-
-# Along which axis of the world, and which way, the first, second and third index of a stored grid count.
-STORED_AXES: dict[str, tuple[str, str, str]] = {
-    "kato": ("+y", "-z", "+x"),
-    "lsm_original": ("+x", "+y", "-z"),
-    "x y z": ("+x", "+y", "+z"),
-    "pascal3d": ("-x", "-z", "-y"),
 }
 
 
@@ -51,28 +41,6 @@ def mesh_from_frame(
     A = world_from_frame(frame).to(vertices)
     is_mirror = bool(torch.linalg.det(A) < 0)
     return vertices @ A.T, faces.flip(1) if is_mirror else faces
-
-
-def world_from_stored_voxels(stored: Bool[np.ndarray, "*n a b c"], axes: VoxelAxes) -> Bool[np.ndarray, "*n x y z"]:
-    """Return grids indexed by x, y, z of the world; a view of ``stored`` where that is possible.
-
-    Args:
-        stored: As the file has them, the same number of cells along each side.
-        axes: How they are stored.
-    """
-    names = STORED_AXES[axes]
-    first = stored.ndim - 3
-    turned = np.flip(stored, tuple(first + i for i in range(3) if names[i][0] == "-"))
-    letters = [name[1] for name in names]
-    return turned.transpose([*range(first), *(first + letters.index(letter) for letter in "xyz")])
-
-
-def stored_from_world_voxels(world: Bool[np.ndarray, "*n x y z"], axes: VoxelAxes) -> Bool[np.ndarray, "*n a b c"]:
-    """Return grids as a data set stores them; the inverse of ``world_from_stored_voxels``."""
-    names = STORED_AXES[axes]
-    first = world.ndim - 3
-    turned = world.transpose([*range(first), *(first + "xyz".index(name[1]) for name in names)])
-    return np.flip(turned, tuple(first + i for i in range(3) if names[i][0] == "-"))
 
 
 def eye_of_view(
