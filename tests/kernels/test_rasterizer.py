@@ -6,16 +6,21 @@ import pytest
 import torch
 
 from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mesh_edges import edge_table
 from shapewright.geometry.orbit import kato_ring
 from shapewright.kernels import backend, raster_ops
+from shapewright.kernels.backends import find_problem
 from shapewright.kernels.raster_ops import RasterRule
 from shapewright.rendering.projections import project_perspective
 
 TWO_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]])
 
 
-@pytest.fixture(params=["reference", "cpu"])
+@pytest.fixture(params=["reference", "cpu", "warp"])
 def kernels(request):
+    problem = find_problem(request.param, "cpu")
+    if problem is not None:
+        pytest.skip(problem.message)
     with backend(request.param):
         yield request.param
 
@@ -68,19 +73,44 @@ def test_faces_are_those_of_a_loop_over_samples(kernels):
 
 
 @pytest.mark.parametrize("rule", [RasterRule(96), RasterRule(96, near=None), RasterRule(96, culls_back=True)], ids=str)
-def test_back_ends_agree_on_every_sample(rule):
+def test_back_ends_agree_on_every_sample(device, rule):
     screen, faces = bumpy_views(size=96)
     if rule.is_parallel:
         screen[..., 2] -= screen[..., 2].mean()
     with backend("reference"):
         expected = raster_ops.rasterize(screen, faces, rule)
         mask = raster_ops.cover(screen, faces, rule)
-    with backend("cpu"):
-        ids, depth = raster_ops.rasterize(screen, faces, rule)
-        assert torch.equal(raster_ops.cover(screen, faces, rule), mask)
-    assert torch.equal(ids, expected[0])
-    assert torch.equal(depth, expected[1])
+    screen, faces = screen.to(device), faces.to(device)
+    ids, depth = raster_ops.rasterize(screen, faces, rule)
+    assert torch.equal(raster_ops.cover(screen, faces, rule).cpu(), mask)
+    assert torch.equal(ids.cpu(), expected[0])
+    torch.testing.assert_close(depth.cpu(), expected[1], rtol=2e-7, atol=0)
     assert 0.1 < float((ids >= 0).float().mean()) < 0.9
+
+
+def test_back_ends_agree_on_gradients(device):
+    screen, faces = bumpy_views(size=48, dtype=torch.float64)
+    rule, edges = RasterRule(48), edge_table(faces)
+    generator = torch.Generator().manual_seed(0)
+    wishes = torch.randn(len(screen), 24, 24, generator=generator)
+    colors, slopes = torch.randn(2, len(screen), 48, 48, 3, generator=generator)
+
+    def gradients(device):
+        drawn = [part.to(device) for part in (screen, faces, edges, wishes, colors, slopes)]
+        ids, mask = raster_ops.rasterize(*drawn[:2], rule)[0], raster_ops.cover(*drawn[:2], rule)
+        empty = raster_ops.soft_cover(*drawn[:2], rule, 1e-4)
+        return [
+            raster_ops.outline_backward(drawn[0], drawn[2], rule, mask, drawn[3], 0),
+            raster_ops.outline_backward(drawn[0], drawn[2], rule, mask, drawn[3], 8),
+            raster_ops.nmr_backward(*drawn[:2], rule, ids, drawn[3]),
+            raster_ops.nmr_pictures_backward(*drawn[:2], ids, *drawn[4:]),
+            raster_ops.soft_backward(*drawn[:2], rule, 1e-4, empty, drawn[5][..., 0].to(empty)),
+        ]
+
+    with backend("reference"):
+        expected = gradients("cpu")
+    for ours, right in zip(gradients(device), expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), right, rtol=0, atol=1e-6 * float(right.abs().max()))
 
 
 def test_depth_is_that_of_the_plane(kernels):

@@ -19,7 +19,7 @@ def test_kernels_compile_ahead_of_time(tmp_path, arch):
     # Generic kernels exist for the types that they have run with.
     with backend("warp"):
         warm_up(torch.device("cpu"))
-    for operation in ("hash_grid", "softplus", "marching", "compositing"):
+    for operation in ("hash_grid", "softplus", "marching", "compositing", "rasterizer", "nmr_pictures"):
         folder = tmp_path / operation
         wp.compile_aot_module(load("warp", operation), arch=arch, module_dir=str(folder))
         assert list(folder.glob(f"*sm{arch}.cubin"))

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from shapewright.errors import UserError
-from shapewright.kernels import ops, ray_ops
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mesh_edges import edge_table
+from shapewright.kernels import ops, raster_ops, ray_ops
 from shapewright.kernels.backends import NAMES, backend, choose, find_problem
 
 # Largest difference from the reference, relative to the largest number, that float32 explains.
@@ -145,8 +147,26 @@ def _try_rays(device: torch.device) -> list[Tensor]:
     return [starts.double(), depths, weights.detach(), rest.detach(), sums.detach(), *by_alpha]
 
 
+def _try_rasterizer(device: torch.device) -> list[Tensor]:
+    mesh, rule = icosphere(1), raster_ops.RasterRule(32)
+    # An ellipsoid on the screen, two units away.
+    screen = (mesh.vertices * torch.tensor([12.0, 9.0, 1.0]) + torch.tensor([15.3, 16.8, 2.0]))[None].to(device)
+    faces, edges = mesh.faces.to(device), edge_table(mesh.faces).to(device)
+    ids, depth = raster_ops.rasterize(screen, faces, rule)
+    mask = raster_ops.cover(screen, faces, rule)
+    wishes = torch.sin(torch.arange(256.0)).view(1, 16, 16).to(device)
+    colors = torch.cos(torch.arange(3072.0)).view(1, 32, 32, 3).to(device)
+    outlines = [raster_ops.outline_backward(screen, edges, rule, mask, wishes, steps) for steps in (0, 4)]
+    walks = [
+        raster_ops.nmr_backward(screen, faces, rule, ids, wishes),
+        raster_ops.nmr_pictures_backward(screen, faces, ids, colors, colors.flip(0, 1)),
+    ]
+    return [ids.double(), torch.where(mask, depth, 0.0), *outlines, *walks]
+
+
 _TRIALS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "hash grid": _try_hash_grid,
     "softplus": _try_softplus,
     "rays": _try_rays,
+    "rasteriser": _try_rasterizer,
 }

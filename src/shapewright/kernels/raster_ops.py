@@ -1,14 +1,15 @@
 """Rasterisation and the gradients of silhouettes: back ends chosen by device, without autograd.
 
 A screen holds x and y of each vertex in samples, with sample centres at +0.5, and its depth. On the CPU a task is an
-image: no two threads write to the same one, so that results do not depend on their number. On other devices, and where
-Warp is asked for, the reference runs.
+image: no two threads write to the same one, so that results do not depend on their number. Soft silhouettes have no
+Warp path: on other devices the reference makes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def rasterize(
     """
     _check(screen, faces, rule)
     if not _uses_numba(screen):
-        return reference.rasterize(screen, faces, rule)
+        return _drawer(screen).rasterize(screen, faces, rule)
     ids = torch.full((len(screen), rule.size, rule.size), -1, dtype=torch.int32)
     depth = torch.full(ids.shape, torch.inf)
     kernel = load("cpu", "rasterizer").rasterize
@@ -78,7 +79,7 @@ def cover(screen: Screen, faces: Faces, rule: RasterRule) -> Bool[Tensor, "image
     """
     _check(screen, faces, rule)
     if not _uses_numba(screen):
-        return reference.cover(screen, faces, rule)
+        return _drawer(screen).cover(screen, faces, rule)
     mask = torch.zeros(len(screen), rule.size, rule.size, dtype=torch.uint8)
     kernel = load("cpu", "rasterizer").cover
     _run_images(len(screen), partial(kernel, *_mesh(screen, faces), rule.least_depth, mask.numpy()))
@@ -109,7 +110,8 @@ def outline_backward(
     _check_pixels(screen, rule, mask, grad)
     check_shape("edges", edges, (None, 4))
     if not _uses_numba(screen):
-        return reference_silhouettes.outline_backward(screen, edges, rule, mask, grad, steps)
+        module = load("warp", "rasterizer") if _uses_warp(screen) else reference_silhouettes
+        return module.outline_backward(screen, edges, rule, mask, grad, steps)
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     arrays = _array(screen.double()), _array(edges.int()), rule.least_depth, _array(mask.view(torch.uint8))
     kernel = load("cpu", "silhouettes").outline_backward
@@ -138,7 +140,8 @@ def nmr_backward(
     """
     _check_pixels(screen, rule, ids, grad)
     if not _uses_numba(screen):
-        return reference_silhouettes.nmr_backward(screen, faces, rule, ids, grad)
+        module = load("warp", "nmr_pictures") if _uses_warp(screen) else reference_silhouettes
+        return module.nmr_backward(screen, faces, rule, ids, grad)
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     arrays = *_mesh(screen, faces), rule.least_depth, _array(ids), _array(grad)
     kernel = load("cpu", "silhouettes").nmr_backward
@@ -173,7 +176,8 @@ def nmr_pictures_backward(
     check_shape("picture", picture, (*ids.shape, None))
     check_shape("grad", grad, tuple(picture.shape))
     if not _uses_numba(screen):
-        return reference_pictures.nmr_pictures_backward(screen, faces, ids, picture, grad)
+        module = load("warp", "nmr_pictures") if _uses_warp(screen) else reference_pictures
+        return module.nmr_pictures_backward(screen, faces, ids, picture, grad)
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     # By columns and by rows, so that every line is read in order.
     lines = [_array(torch.stack([part.transpose(1, 2), part], dim=1)) for part in (ids, picture, grad)]
@@ -244,8 +248,15 @@ def soft_backward(
 
 
 def _uses_numba(screen: Tensor) -> bool:
-    # There is no Warp path: what is left is the reference, on any device.
     return choose(screen.device.type) == "cpu"
+
+
+def _uses_warp(screen: Tensor) -> bool:
+    return choose(screen.device.type) == "warp"
+
+
+def _drawer(screen: Tensor) -> ModuleType:
+    return load("warp", "rasterizer") if _uses_warp(screen) else reference
 
 
 def _run_images(images: int, job: Callable[[int, int], Any]) -> None:

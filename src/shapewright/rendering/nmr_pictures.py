@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from shapewright.checks import check_shape
-from shapewright.kernels import raster_ops
+from shapewright.kernels import backend, raster_ops
+from shapewright.kernels.backends import choose
 from shapewright.rendering.rasterizer import Fragments, to_pixels
 
 
@@ -53,7 +54,8 @@ class _NmrPicture(Function):
     @staticmethod
     def forward(ctx: Any, samples: Tensor, screen: Tensor, fragments: Fragments) -> Tensor:
         ctx.save_for_backward(samples, screen, fragments.face_id, fragments.faces)
-        ctx.supersample = fragments.supersample
+        # On CUDA the backward pass runs in another thread, which does not know what was asked for here.
+        ctx.supersample, ctx.backend = fragments.supersample, choose(samples.device.type)
         return samples.view_as(samples)
 
     @staticmethod
@@ -65,5 +67,7 @@ class _NmrPicture(Function):
         # In double precision the product is exact, whatever the number of samples.
         in_samples = screen.double() * screen.new_tensor([ctx.supersample] * 2 + [1], dtype=torch.float64)
         by_screen = torch.zeros_like(screen)
-        by_screen[..., :2] = ctx.supersample * raster_ops.nmr_pictures_backward(in_samples, faces, ids, samples, grad)
+        with backend(ctx.backend):
+            by_samples = raster_ops.nmr_pictures_backward(in_samples, faces, ids, samples, grad)
+        by_screen[..., :2] = ctx.supersample * by_samples
         return grad, by_screen, None

@@ -26,7 +26,8 @@ from torch.nn.functional import avg_pool2d
 
 from shapewright.checks import check_range, check_shape
 from shapewright.geometry.mesh_edges import edge_table
-from shapewright.kernels import raster_ops
+from shapewright.kernels import backend, raster_ops
+from shapewright.kernels.backends import choose
 from shapewright.kernels.raster_ops import RasterRule
 
 SilhouetteGradient = Literal["nmr", "reach", "contour", "soft"]
@@ -101,7 +102,8 @@ class _Silhouette(Function):
             drawn = raster_ops.cover(samples, faces, rule)
             covered = drawn.to(screen.dtype)
         ctx.save_for_backward(screen, faces, drawn)
-        ctx.rule, ctx.style = rule, style
+        # On CUDA the backward pass runs in another thread, which does not know what was asked for here.
+        ctx.rule, ctx.style, ctx.backend = rule, style, choose(screen.device.type)
         return avg_pool2d(covered[:, None], style.supersample)[:, 0] if style.supersample > 1 else covered
 
     @staticmethod
@@ -110,18 +112,26 @@ class _Silhouette(Function):
         screen, faces, drawn = ctx.saved_tensors
         rule, style = ctx.rule, ctx.style
         samples = _in_samples(screen, style.supersample)
-        if style.gradient == "soft":
-            spread = grad.repeat_interleave(style.supersample, 1).repeat_interleave(style.supersample, 2)
-            shares = spread.double() / style.supersample**2
-            by_samples = raster_ops.soft_backward(samples, faces, rule, style.sigma, drawn, shares)
-        elif style.gradient == "nmr":
-            by_samples = raster_ops.nmr_backward(samples, faces, rule, drawn, grad)
-        else:
-            steps = style.reach if style.gradient == "reach" else 0
-            by_samples = raster_ops.outline_backward(samples, _edges_of(faces), rule, drawn, grad, steps)
+        with backend(ctx.backend):
+            by_samples = _backward(samples, faces, (rule, style), drawn, grad)
         by_screen = torch.zeros_like(screen)
         by_screen[..., :2] = style.supersample * by_samples
         return by_screen, None, None, None
+
+
+def _backward(
+    samples: Tensor, faces: Tensor, how: tuple[RasterRule, SilhouetteStyle], drawn: Tensor, grad: Tensor
+) -> Tensor:
+    """Return the gradient by x and y in samples; ``drawn`` is what the forward pass found at each sample."""
+    rule, style = how
+    if style.gradient == "soft":
+        spread = grad.repeat_interleave(style.supersample, 1).repeat_interleave(style.supersample, 2)
+        shares = spread.double() / style.supersample**2
+        return raster_ops.soft_backward(samples, faces, rule, style.sigma, drawn, shares)
+    if style.gradient == "nmr":
+        return raster_ops.nmr_backward(samples, faces, rule, drawn, grad)
+    steps = style.reach if style.gradient == "reach" else 0
+    return raster_ops.outline_backward(samples, _edges_of(faces), rule, drawn, grad, steps)
 
 
 def _in_samples(screen: Tensor, supersample: int) -> Tensor:

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from torch import Tensor
 
 LEAST_AREA = 1e-12
+# The key of a sample without a face.
+NO_FACE = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,17 @@ def _rasterize_image(
     # Bits of floats sort like integers, once those of negative numbers are turned round.
     order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     key = order * 2**32 + drawn[face[covered]]
-    best = torch.full((rule.size**2,), torch.iinfo(torch.int64).max, device=points.device)
-    best = best.scatter_reduce(0, place, key, "amin")
-    found = best < torch.iinfo(torch.int64).max
-    order = best >> 32
+    best = torch.full((rule.size**2,), NO_FACE, device=points.device)
+    return unpack_keys(best.scatter_reduce(0, place, key, "amin").view(rule.size, rule.size))
+
+
+def unpack_keys(keys: Int64[Tensor, "*samples"]) -> tuple[Int32[Tensor, "*samples"], Float32[Tensor, "*samples"]]:
+    """Return the faces and depths of keys: float32 bits of the depth, turned to sort like integers, over face ids."""
+    found = keys < NO_FACE
+    order = keys >> 32
     bits = torch.where(order < 0, order ^ 0x7FFFFFFF, order).to(torch.int32)
     depth = torch.where(found, bits.view(torch.float32), torch.inf)
-    ids = torch.where(found, best & 0xFFFFFFFF, -1).to(torch.int32)
-    return ids.view(rule.size, rule.size), depth.view(rule.size, rule.size)
+    return torch.where(found, keys & 0xFFFFFFFF, -1).to(torch.int32), depth
 
 
 def _depth_of_fragments(
