@@ -211,8 +211,8 @@ def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 4"]:
 
 def straight_alpha(image: UInt8[np.ndarray, "4 h w"]) -> UInt8[np.ndarray, "h w 4"]:
     """Return a picture as PNG files have it: colours that are not yet multiplied with the mask."""
-    mask = image[3:].astype(np.float64)
-    rgb = np.divide(255 * image[:3], mask, out=np.zeros(image[:3].shape), where=mask > 0)
+    rgb, mask = 255.0 * image[:3].astype(np.float64), image[3:].astype(np.float64)
+    rgb = np.divide(rgb, mask, out=np.zeros_like(rgb), where=mask > 0)
     return np.concatenate([rgb.round().clip(0, 255).astype(np.uint8), image[3:]]).transpose(1, 2, 0)
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from shapewright.data.creatures import creature_number, make_creature
 from shapewright.data.render_pictures import ObjectPictures, draw_pictures
 from shapewright.data.render_sources import RenderSource
 from shapewright.geometry.cameras import Cameras
@@ -133,10 +134,8 @@ def render_object(
 
 
 def read_source(source: RenderSource) -> Mesh:
-    """Return the mesh of an object, in the units of its file."""
-    if source.path is None:
-        raise ValueError(f"{source.name} has no file.")
-    return read_mesh(source.path)
+    """Return the mesh of an object, in the units of its file, or as it is made up."""
+    return read_mesh(source.path) if source.path is not None else make_creature(creature_number(source.name))
 
 
 def normalised(mesh: Mesh, size: Literal["box", "sphere"]) -> Mesh:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from shapewright.data import creatures
 from shapewright.data.shapenet import PLAIN_CLASS, MeshSource, find_meshes
 from shapewright.errors import UserError
 from shapewright.io.meshes import READ_SUFFIXES
 
 INDEX = "index.csv"
+PROCEDURAL, MOST_MADE_UP = "procedural:", 100_000
 CATEGORY, KEY, CLUSTER = "category", "key", "shape_cluster"
 
 
@@ -47,7 +49,7 @@ def find_sources(words: Sequence[str]) -> list[RenderSource]:
     A word is a file, a folder as ``find_meshes`` reads it, or a table (``.csv``) with the columns ``category``, ``key``
     and, if known, ``shape_cluster``, whose meshes lie beside it or in a folder of their category. A table ``index.csv``
     in the folder of a mesh, or in the one above, says the mesh's category and cluster. Without one the category is the
-    name of the folder.
+    name of the folder. ``procedural:1000`` means so many made-up objects, of the category ``creature``.
 
     Args:
         words: What the user gave.
@@ -60,6 +62,9 @@ def find_sources(words: Sequence[str]) -> list[RenderSource]:
     found: list[RenderSource] = []
     for word in words:
         path = Path(word)
+        if word.startswith(PROCEDURAL):
+            found += _made_up(word)
+            continue
         found += _from_table(path) if path.suffix.lower() == ".csv" else map(_source, find_meshes(path))
     found.sort(key=lambda source: (source.shape_class, source.name))
     twice = [name for name, count in Counter((one.shape_class, one.name) for one in found).items() if count > 1]
@@ -70,6 +75,15 @@ def find_sources(words: Sequence[str]) -> list[RenderSource]:
             "Rename or remove one of them.",
         )
     return found
+
+
+def _made_up(word: str) -> list[RenderSource]:
+    count = word.removeprefix(PROCEDURAL)
+    if not count.isdecimal() or not 1 <= int(count) <= MOST_MADE_UP:
+        raise UserError(
+            f"{word!r} is no number of made-up objects.", f"Write {PROCEDURAL}1000, at most {MOST_MADE_UP}."
+        )
+    return [RenderSource(creatures.CATEGORY, creatures.creature_name(number)) for number in range(int(count))]
 
 
 def _source(mesh: MeshSource) -> RenderSource:
