@@ -52,6 +52,9 @@ def test_objects_are_named_by_the_manifest(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"objects": {"02958343": {"train": ["b"]}}}))
     with pytest.raises(UserError, match="names 1 objects of 02958343 in train, but the arrays hold 2"):
         read_kato_class(tmp_path, "02958343", "train")
+    (tmp_path / "dataset.json").write_text(json.dumps({"objects": ["02958343"]}))
+    with pytest.raises(UserError, match="does not list objects by class and set"):
+        read_kato_class(tmp_path, "02958343", "train")
 
 
 @pytest.mark.parametrize(

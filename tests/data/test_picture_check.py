@@ -12,7 +12,7 @@ from shapewright.data.picture_folders import PictureOptions, open_pictures
 from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.errors import UserError
 from shapewright.geometry.solid_voxels import KATO32, PASCAL32, VPL32, stored_axes
-from tests.data.picture_files import disks, write_kato, write_pascal
+from tests.data.picture_files import disks, write_kato, write_lsm, write_pascal
 
 
 def solid(seed, is_mirrored=False):
@@ -111,9 +111,12 @@ def test_objects_in_two_sets_are_errors(tmp_path):
     assert "02958343/02958343_train_00002 (train) = 02958343/02958343_val_00000 (val)" in text
     write_solids(tmp_path, "val", (3,))
     names = {"02958343": {"train": ["a", "b", "c"], "val": ["b"]}}
-    (tmp_path / "dataset.json").write_text(json.dumps({"objects": names}))
+    clusters = {"02958343/a": "1", "02958343/b": "2", "02958343/c": "1"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"objects": names, "clusters": clusters}))
     report, text = found(tmp_path)
     assert "objects are in several sets: 02958343/b (train, val)" in text
+    assert "near copies are in several sets: 2 (train, val)" in text
+    assert "1 (train" not in text
     assert not report.passed
 
 
@@ -176,6 +179,12 @@ def test_photographs_are_checked_without_hulls(tmp_path):
     assert report.passed, text
     assert not report.axes
     assert "vpl32_pascal3d" in text
+
+
+def test_poses_that_are_all_alike_are_doubtful(tmp_path):
+    write_lsm(tmp_path, views=1, sets={"train": ["a"]})
+    text = found(tmp_path)[1]
+    assert "all poses are in one bin: there is nothing to confuse: 02958343 train" in text
 
 
 def test_hulls_are_scored_from_the_pictures_that_are_there(tmp_path):

@@ -82,6 +82,15 @@ def test_projected_meshes_fill_their_masks_and_voxels(folder, tmp_path, protocol
     assert (cells.mean(0) < (cells.min(0) + cells.max(0)) / 2 - 1).all()
 
 
+def test_bins_of_free_views_are_the_same_in_all_sets(folder, tmp_path, capsys):
+    out = tmp_path / "free"
+    words = ["--out", str(out), "--protocol", "free", "--views", "3", "--size", "32", "--viewpoints", "cap"]
+    assert main(["data", "render", str(folder), *words, "--split", ".5,.5,0"]) == 0
+    sets = [open_pictures(out, split, PictureOptions()) for split in ("train", "val")]
+    assert [len(pictures) for pictures in sets] == [1, 1]
+    assert [pictures.num_bins for pictures in sets] == [216, 216]
+
+
 def test_free_pictures_need_alpha_and_cameras(folder, tmp_path, capsys):
     out = render(folder, tmp_path, "free", "--views", "2", "--size", "32")
     one = next((out / "images").glob("*_1.png"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from shapewright.data.kato_renders import MANIFEST, Split, read_optional
+from shapewright.data.kato_renders import MANIFEST, Split, named_objects, read_optional
 from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import ClassArrays
 from shapewright.errors import UserError
@@ -23,14 +23,14 @@ def free_classes(folder: Path, split: Split) -> list[str]:
     """Return the classes that have objects in a split, sorted; empty if the folder has another format."""
     if not (folder / CAMERAS).is_file() or not (folder / MANIFEST).is_file() or not (folder / "images").is_dir():
         return []
-    objects = read_json(folder / MANIFEST).get("objects", {})
-    return sorted(name for name, sets in objects.items() if sets.get(split))
+    return sorted(name for name, sets in named_objects(folder).items() if sets.get(split))
 
 
 def read_free_class(folder: Path, name: str, split: Split, size: int) -> ClassArrays:
     """Return the pictures of a class.
 
-    Where all objects are seen from the same places, the view is the bin of the pose; else poses are binned by angle.
+    Where all objects of the folder are seen from the same places, the view is the bin of the pose; else poses are
+    binned by angle.
 
     Args:
         folder: With ``images``, ``cameras.json``, ``dataset.json`` and, for judging, ``voxels.npz``.
@@ -42,20 +42,20 @@ def read_free_class(folder: Path, name: str, split: Split, size: int) -> ClassAr
         UserError: if a file is missing, damaged or without a mask.
     """
     cameras = _read_cameras(folder / CAMERAS)
-    ids = [str(word) for word in read_json(folder / MANIFEST)["objects"].get(name, {}).get(split, [])]
+    ids = named_objects(folder).get(name, {}).get(split, [])
     if not ids:
         raise UserError(f"{folder} has no object of {name} in {split}.", "Check the class and the set.")
     missing = [object_id for object_id in ids if object_id not in cameras["objects"]]
     if missing:
         raise UserError(f"{folder / CAMERAS} has no cameras of {missing[0]}.", "Render the folder again.")
-    poses = [_poses(folder / CAMERAS, cameras["objects"][object_id]) for object_id in ids]
-    if len({len(rows) for rows in poses}) > 1:
-        raise UserError(f"Objects of {name} in {folder} differ in the number of views.", "Render the folder again.")
-    stacked = np.stack(poses)
+    poses = {word: _poses(folder / CAMERAS, entry) for word, entry in cameras["objects"].items()}
+    if len({len(rows) for rows in poses.values()}) > 1:
+        raise UserError(f"Objects in {folder} differ in the number of views.", "Render the folder again.")
+    stacked = np.stack([poses[object_id] for object_id in ids])
     images = np.stack([_read_pictures(folder / "images", object_id, stacked.shape[1], size) for object_id in ids])
-    every = list(cameras["objects"])
+    every = list(poses)
     voxels = read_optional(folder / "voxels.npz", len(every))
-    are_shared = bool((stacked == stacked[:1]).all())
+    are_shared = all((rows == stacked[0]).all() for rows in poses.values())
     views = np.arange(stacked.shape[1])
     return ClassArrays(
         images,

@@ -79,16 +79,34 @@ def kato_ids(folder: Path, name: str, split: Split, count: int) -> tuple[str, ..
     Raises:
         UserError: if ``dataset.json`` names another number of objects.
     """
-    manifest = folder / MANIFEST
-    named = read_json(manifest).get("objects", {}).get(name, {}).get(split) if manifest.exists() else None
+    named = named_objects(folder).get(name, {}).get(split)
     if named is None:
         return tuple(f"{name}_{split}_{number:05d}" for number in range(count))
     if len(named) != count:
         raise UserError(
-            f"{manifest} names {len(named)} objects of {name} in {split}, but the arrays hold {count}.",
+            f"{folder / MANIFEST} names {len(named)} objects of {name} in {split}, but the arrays hold {count}.",
             "Render or prepare the folder again.",
         )
-    return tuple(str(word) for word in named)
+    return tuple(named)
+
+
+def named_objects(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return the objects that ``dataset.json`` names, by class and set; none if there is no such file.
+
+    Raises:
+        UserError: if the file is damaged or has another form.
+    """
+    path = folder / MANIFEST
+    objects = read_json(path).get("objects", {}) if path.is_file() else {}
+    try:
+        return {
+            str(name): {str(split): [str(word) for word in words] for split, words in sets.items()}
+            for name, sets in objects.items()
+        }
+    except (AttributeError, TypeError):
+        raise UserError(
+            f"{path} does not list objects by class and set.", "Render or prepare the folder again."
+        ) from None
 
 
 def read_first_array(path: Path) -> np.ndarray:

@@ -102,7 +102,8 @@ def check_picture_folder(path: Path, options: PictureOptions | None = None) -> P
     contents: dict[bytes, list[tuple[Split, str]]] = defaultdict(list)
     facts = read_json(path / MANIFEST) if (path / MANIFEST).exists() else {}
     rule = RULES.get(facts.get("voxel_rule", KATO32.name), KATO32)
-    report.facts.append(f"{path}: {form.name}; " + _counts(form, path))
+    kinds = dict.fromkeys((str(facts.get("protocol", form.name)), form.name))
+    report.facts.append(f"{path}: {', '.join(kinds)}; {_counts(form, path)}")
     for split in _own_splits(facts):
         for name in form.classes(path, split):
             try:
@@ -118,6 +119,7 @@ def check_picture_folder(path: Path, options: PictureOptions | None = None) -> P
                 ids[f"{name}/{object_id}"].append((split, object_id))
                 contents[_fingerprint(pictures, number)].append((split, f"{name}/{object_id}"))
     _check_disjoint(ids, contents, report)
+    _check_clusters(facts.get("clusters", {}), ids, report)
     _check_axes(report)
     _check_manifest(path, facts, report)
     return report
@@ -162,7 +164,7 @@ def _check_class(name: str, split: Split, pictures: PictureSet, report: PictureR
         )
     if not do_differ:
         report.errors["masks are the same in all pictures"].append(label)
-    if len(seen) == 1 and pictures.num_bins > 1:
+    if len(seen) == 1 and split == "train":
         report.warnings["all poses are in one bin: there is nothing to confuse"].append(label)
     if not bool(pictures.views.world_from_camera.isfinite().all()):
         report.errors["cameras are not finite"].append(label)
@@ -246,6 +248,16 @@ def _check_disjoint(
         (report.errors if across else report.warnings)[
             "objects of different sets have the same pictures" if across else "objects have the same pictures"
         ].append(both)
+
+
+def _check_clusters(clusters: dict[str, str], ids: dict[str, list[tuple[Split, str]]], report: PictureReport) -> None:
+    """Report near copies, which ``dataset.json`` may name, that are in different sets."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for name, cluster in clusters.items():
+        splits[str(cluster)] |= {split for split, _ in ids.get(name, [])}
+    apart = [f"{cluster} ({', '.join(sorted(found))})" for cluster, found in splits.items() if len(found) > 1]
+    if apart:
+        report.errors["near copies are in several sets"] += apart
 
 
 def _check_axes(report: PictureReport) -> None:

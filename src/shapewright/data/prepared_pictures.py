@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from shapewright.data.kato_renders import MANIFEST, SPLITS, Split
+from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, named_objects
 from shapewright.data.picture_sets import PictureSet, PictureViews
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, count_view_bins, view_bins
@@ -243,7 +243,7 @@ def prepared_classes(folder: Path, split: Split) -> list[str]:
         return []
     manifest = read_json(folder / MANIFEST)
     source = stored_split(manifest, split)
-    return sorted(name for name, sets in manifest.get("objects", {}).items() if sets.get(source))
+    return sorted(name for name, sets in named_objects(folder).items() if sets.get(source))
 
 
 def stored_split(manifest: Mapping[str, Any], split: Split) -> Split:
@@ -260,7 +260,7 @@ def read_prepared_class(folder: Path, name: str, split: Split) -> ClassArrays:
     """
     manifest = read_json(folder / MANIFEST)
     source = stored_split(manifest, split)
-    ids = tuple(manifest.get("objects", {}).get(name, {}).get(source, ()))
+    ids = tuple(named_objects(folder).get(name, {}).get(source, ()))
     if not ids:
         raise UserError(f"{folder / MANIFEST} names no object of {name} in {split}.", "Check the class and the set.")
     stem = f"{name}_{source}_"
@@ -337,7 +337,7 @@ def _check_arrays(stem: Path, arrays: Mapping[str, np.ndarray], count: int) -> N
     """Raise unless all arrays have the sizes and types that belong together."""
     images, cameras = arrays["images"], arrays["cameras"]
     views = images.shape[1] if images.ndim == 5 else 0
-    size = images.shape[-1]
+    size = images.shape[-1] if images.ndim == 5 else 0
     wanted: dict[str, tuple[type, tuple[int | None, ...]]] = {
         "images": (np.uint8, (count, views, None, size, size)),
         "cameras": (np.floating, (None, views, 3, 4)),
