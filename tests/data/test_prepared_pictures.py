@@ -112,6 +112,15 @@ def test_photographs_are_prepared_with_the_bins_of_training(tmp_path):
     assert small.images.shape[-1] == small.targets.shape[-1] == 16
 
 
+def test_what_is_known_of_near_copies_is_kept(tmp_path):
+    write_kato(tmp_path / "src", objects=1)
+    facts = {"objects": {"02958343": {"train": ["a"]}}, "clusters": {"02958343/a": "7"}}
+    (tmp_path / "src" / "dataset.json").write_text(json.dumps(facts))
+    out = prepared(tmp_path, "kato")
+    assert manifest(out)["clusters"] == {"02958343/a": "7"}
+    assert manifest(out)["objects"] == facts["objects"]
+
+
 def test_the_command_says_what_it_wrote(tmp_path, capsys):
     write_kato(tmp_path / "src")
     words = ["data", "prepare", str(tmp_path / "src"), "--format", "kato", "--out", str(tmp_path / "out")]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from shapewright.data.kato_renders import SPLITS, Split, kato_classes, read_kato_class
+from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, kato_classes, read_kato_class
 from shapewright.data.lsm import SPLIT_FILE, LsmAxes, lsm_classes, read_lsm_class
 from shapewright.data.pascal3d import pascal_classes, pascal_table, read_pascal_class
 from shapewright.data.picture_folders import chosen_classes, resized
@@ -17,6 +17,7 @@ from shapewright.data.prepared_pictures import Allocate, ClassArrays, PreparedWr
 from shapewright.data.view_prior_pack import read_vpl_class, vpl_classes
 from shapewright.errors import UserError
 from shapewright.geometry.solid_voxels import KATO32, PASCAL32, VPL32
+from shapewright.io.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,9 @@ def _facts(job: PrepareJob) -> dict[str, Any]:
     }
     if job.source_format != "kato":
         facts["size"] = job.size or USUAL_SIZE
+    rendered = read_json(job.source / MANIFEST) if (job.source / MANIFEST).is_file() else {}
+    if "clusters" in rendered:
+        facts["clusters"] = rendered["clusters"]
     if job.source_format == "lsm":
         facts["lsm_axes"] = job.lsm_axes
     if job.source_format == "pascal3d":
