@@ -1,0 +1,66 @@
+"""The published sizes stay reachable: every preset has its networks' parameters and makes a step."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from shapewright.data.picture_folders import open_pictures
+from shapewright.engine.schedule import Moment
+from shapewright.methods.pose_invariant.adversaries import adversary_of
+from shapewright.methods.pose_invariant.method import PoseInvariantMethod
+from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
+from shapewright.methods.pose_invariant.presets import PRESETS
+from shapewright.methods.pose_invariant.training import _method
+from tests.methods.picture_family import write_ellipsoids
+
+# Size, bins, classes and field of view of the data of each preset; then parameters: encoder, decoder, discriminator.
+THIRTEEN = tuple(f"class{k:02d}" for k in range(13))
+PUBLISHED = {
+    "kato": ((64, 24, ("car",), 15.0), (19_383_488, 6_570_886, 167_320)),
+    "lsm": ((64, 72, ("car",), 14.93), (19_383_488, 6_570_886, 173_512)),
+    "pascal3d": ((224, 40, ("car",), None), (11_176_512, 4_630_483, 169_384)),
+    "vpl_shapenet": ((224, 72, THIRTEEN, 14.93), (24_023_424, None, 2_776_193)),
+    "vpl_pascal": ((224, 40, ("car",), None), (11_176_512, 35_504_048, 2_894_401)),
+    "nmr": ((64, 24, ("car",), 15.0), (19_383_488, 6_577_033, 0)),
+}
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters()) if isinstance(module, torch.nn.Module) else 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_networks_have_the_published_number_of_parameters(name):
+    (size, bins, classes, half_angle), expected = PUBLISHED[name]
+    kind = PictureKind(size=size, num_bins=bins, classes=classes, half_angle_deg=half_angle)
+    model = Reconstructor(PRESETS[name].network, size, len(classes))
+    found = count(model.encoder), count(model.decoder), count(adversary_of(PRESETS[name], kind))
+    for have, want in zip(found, expected, strict=True):
+        assert want is None or have == want
+
+
+def test_every_published_preset_is_tested_here():
+    assert set(PUBLISHED) | {"cpu"} == set(PRESETS)
+
+
+@pytest.fixture(scope="module")
+def eggs(tmp_path_factory):
+    return write_ellipsoids(tmp_path_factory.mktemp("eggs") / "data", sizes={"train": 3})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_full_size_preset_makes_a_step(name, eggs):
+    preset = PRESETS[name]
+    data = dataclasses.replace(preset.data, views="random")
+    pictures = open_pictures(eggs, "train", data)
+    if PUBLISHED.get(name, ((0, 0, 0, 1.0),))[0][3] is None:
+        views = dataclasses.replace(pictures.views, half_angle_deg=None)
+        pictures = dataclasses.replace(pictures, views=views)
+    small = dataclasses.replace(preset, data=data, optim=dataclasses.replace(preset.optim, batch_size=2))
+    method = _method(small, pictures, torch.device("cpu"), 0)
+    assert isinstance(method, PoseInvariantMethod)
+    values = method.train_step(method.next_batch(Moment(0, 0.0)), Moment(0, 0.0))
+    assert "skipped" not in values
+    assert values["loss"] == pytest.approx(values["loss"])
+    assert values["silhouette_loss"] > 0
