@@ -1,5 +1,6 @@
 """Rendering of data sets: the files of published layouts, what their pictures show, and nothing half-written."""
 
+import errno
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from scipy.io import loadmat
 
 from shapewright.cli.main import main
 from shapewright.data import render_views as job_module
+from shapewright.data.render_files import ArraySpool
 from shapewright.data.render_object import FREE, KATO, LSM, normalised, read_source, render_object, turns_to_back
 from shapewright.data.render_pictures import LIGHT, draw_pictures
 from shapewright.data.render_sources import RenderSource
@@ -331,7 +333,19 @@ def test_what_is_there_is_kept_unless_it_is_to_be_replaced(meshes, tmp_path, mon
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     with pytest.raises(UserError, match="did not write"):
         render_views(job(meshes, tmp_path / "notes", protocol=tiny, overwrite=True))
+    with pytest.raises(UserError, match="did not write"):
+        render_views(job(meshes, tmp_path / "notes" / "diary.txt", protocol=tiny, overwrite=True))
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(meshes, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ArraySpool, "add", fail)
+    with pytest.raises(UserError, match="The disk is full"):
+        render_views(job(meshes, tmp_path / "data"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shapes"]
 
 
 @pytest.mark.parametrize(

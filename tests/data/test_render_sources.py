@@ -26,6 +26,7 @@ def test_the_folder_names_the_category(tmp_path):
     put(tmp_path / "car" / "a.obj")
     assert names(find_sources([str(tmp_path / "car")])) == [("car", "a", None), ("car", "b", None)]
     assert names(find_sources([str(tmp_path / "car" / "b.ply")])) == [("car", "b", None)]
+    assert len(find_sources([str(tmp_path / "car"), str(tmp_path / "car" / "b.ply")])) == 2
 
 
 def test_shapenets_folders_keep_their_numbers(tmp_path):

@@ -66,6 +66,8 @@ def find_sources(words: Sequence[str]) -> list[RenderSource]:
             found += _made_up(word)
             continue
         found += _from_table(path) if path.suffix.lower() == ".csv" else map(_source, find_meshes(path))
+    # What is named twice is one object.
+    found = list(dict.fromkeys(found))
     found.sort(key=lambda source: (source.shape_class, source.name))
     twice = [name for name, count in Counter((one.shape_class, one.name) for one in found).items() if count > 1]
     if twice:

@@ -115,9 +115,10 @@ def render_views(job: RenderJob) -> RenderResult:
 def _check_out(job: RenderJob) -> None:
     if job.out.exists() and not job.overwrite and not (job.out.is_dir() and not any(job.out.iterdir())):
         raise UserError(f"{job.out} is there already.", "Choose another --out, or add --overwrite to replace it.")
-    if job.out.is_dir() and any(job.out.iterdir()) and not (job.out / DATASET).is_file():
+    is_foreign = job.out.is_dir() and any(job.out.iterdir()) and not (job.out / DATASET).is_file()
+    if is_foreign or job.out.is_file():
         raise UserError(
-            f"{job.out} holds something that `data render` did not write.", "Choose another --out; it is left alone."
+            f"{job.out} is something that `data render` did not write.", "Choose another --out; it is left alone."
         )
 
 
