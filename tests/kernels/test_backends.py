@@ -205,7 +205,7 @@ def test_a_place_chosen_by_the_user_stays(tmp_path):
 def test_the_diagnosis_finds_all_kernels_right(device):
     found = kernels.diagnose(device)
     assert found.is_right, found.checks
-    assert {check.name for check in found.checks} == {"hash grid", "softplus", "rays"}
+    assert {check.name for check in found.checks} == {"hash grid", "softplus", "rays", "rasteriser"}
     assert found.summary.startswith("kernels: ")
 
 
