@@ -31,6 +31,8 @@ from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.training import train
 
 MODES = ("plain", "prior", "pose_invariant", "shuffled", "view_prior", "multi_view")
+# Of the modes that the preset is not made for.
+PRIOR_WEIGHT, VIEW_PRIOR_WEIGHT = 0.01, 0.1
 COLUMNS = {
     "voxel_iou_32": "voxel IoU",
     "chamfer_x1000": "Chamfer x 1000",
@@ -50,6 +52,10 @@ def config_of(mode: str, steps: int | None) -> PoseInvariantConfig:
         config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, shuffle_poses=True))
     else:
         config = dataclasses.replace(config, mode=mode)
+    if mode == "prior":
+        config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, code_prior_weight=PRIOR_WEIGHT))
+    if mode == "view_prior":
+        config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT))
     if mode == "multi_view":
         config = dataclasses.replace(
             config, optim=dataclasses.replace(config.optim, batch_size=config.optim.batch_size // 2)

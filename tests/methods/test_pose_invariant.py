@@ -100,9 +100,9 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(eggs, tmp_path):
 
 def test_the_encoder_is_fooled_by_a_discriminator_that_stays_as_it_is(eggs, tmp_path):
     run = TrainedRun.open(train(small(steps=1), eggs, tmp_path / "run", START).path)
-    from shapewright.methods.pose_invariant.training import _method
+    from shapewright.methods.pose_invariant.training import prepare_method
 
-    method = _method(run.config, run.pictures("train"), torch.device("cpu"), 1)
+    method = prepare_method(run.config, run.pictures("train"), eggs, torch.device("cpu"), 1)
     state = {part: {n: v.clone() for n, v in module.state_dict().items()} for part, module in method.modules.items()}
 
     def changed(part):
@@ -128,13 +128,13 @@ def test_the_loss_of_the_discriminator_does_not_reach_the_encoder(eggs, tmp_path
 
 
 def test_shuffled_poses_are_the_same_bins_in_another_order(eggs):
-    from shapewright.methods.pose_invariant.training import _method
+    from shapewright.methods.pose_invariant.training import prepare_method
 
     opened = small(adversary=AdversaryConfig(shuffle_poses=True))
     from shapewright.data.picture_folders import open_pictures
 
     pictures = open_pictures(eggs, "train", opened.data)
-    bins = _method(opened, pictures, torch.device("cpu"), 1).source._bins
+    bins = prepare_method(opened, pictures, eggs, torch.device("cpu"), 1).source._bins
     assert torch.equal(bins.flatten().sort().values, pictures.pose_bins.flatten().sort().values)
     assert (bins == pictures.pose_bins).float().mean() < 0.2
 

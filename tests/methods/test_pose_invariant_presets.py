@@ -11,7 +11,7 @@ from shapewright.methods.pose_invariant.adversaries import adversary_of
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
 from shapewright.methods.pose_invariant.presets import PRESETS
-from shapewright.methods.pose_invariant.training import _method
+from shapewright.methods.pose_invariant.training import prepare_method
 from tests.methods.picture_family import write_ellipsoids
 
 # Size, bins, classes and field of view of the data of each preset; then parameters: encoder, decoder, discriminator.
@@ -57,8 +57,11 @@ def test_a_full_size_preset_makes_a_step(name, eggs):
     if PUBLISHED.get(name, ((0, 0, 0, 1.0),))[0][3] is None:
         views = dataclasses.replace(pictures.views, half_angle_deg=None)
         pictures = dataclasses.replace(pictures, views=views)
-    small = dataclasses.replace(preset, data=data, optim=dataclasses.replace(preset.optim, batch_size=2))
-    method = _method(small, pictures, torch.device("cpu"), 0)
+    augment = "none" if preset.augment == "moving_crops" else preset.augment
+    small = dataclasses.replace(
+        preset, data=data, augment=augment, optim=dataclasses.replace(preset.optim, batch_size=2)
+    )
+    method = prepare_method(small, pictures, eggs, torch.device("cpu"), 0)
     assert isinstance(method, PoseInvariantMethod)
     values = method.train_step(method.next_batch(Moment(0, 0.0)), Moment(0, 0.0))
     assert "skipped" not in values

@@ -10,7 +10,6 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from shapewright.checks import check_range
-from shapewright.engine.seed import make_generator
 
 logger = logging.getLogger("shapewright.data")
 
@@ -31,19 +30,18 @@ class Draw:
 
 
 class SingleViewSampler:
-    """Draw batches that depend on the seed and the step alone, so that a resumed run sees what it would have seen.
+    """Draw batches, which depend on nothing but a generator: a resumed run sees what it would have seen.
 
     Args:
         is_usable: Which pictures may be drawn; objects without any are left out.
         batch_size: Objects in a batch; lowered, with a warning, to how many there are.
-        seed: Of the run.
         with_pairs: Draw a second view of each object, independent of the first (Neural Mesh Renderer).
 
     Raises:
         ValueError: if no picture is usable.
     """
 
-    def __init__(self, is_usable: Tensor, batch_size: int, seed: int, with_pairs: bool = False) -> None:
+    def __init__(self, is_usable: Tensor, batch_size: int, with_pairs: bool = False) -> None:
         check_range("batch_size", batch_size, 1)
         self._views = [row.nonzero().flatten() for row in is_usable]
         self.objects = torch.tensor([place for place, views in enumerate(self._views) if len(views)])
@@ -52,14 +50,13 @@ class SingleViewSampler:
         if batch_size > len(self.objects):
             logger.warning(f"A batch has {len(self.objects)} objects, not {batch_size}: there are no more.")
         self.batch_size = min(batch_size, len(self.objects))
-        self._seed, self._with_pairs = seed, with_pairs
+        self._with_pairs = with_pairs
         self._counts = torch.tensor([len(views) for views in self._views])
         width = int(self._counts.max())
         self._table = torch.stack([torch.nn.functional.pad(views, (0, width - len(views))) for views in self._views])
 
-    def draw(self, step: int) -> Draw:
-        """Return the pictures of a step."""
-        generator = make_generator(self._seed, f"pictures/{step}")
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Return the pictures of a batch."""
         order = torch.randperm(len(self.objects), generator=generator)[: self.batch_size]
         objects = self.objects[order]
         views = self._some_view(objects, generator)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from shapewright.engine.seed import make_generator
 from shapewright.losses.domain_confusion import confusion_loss, reverse_gradient, standardised, uniform_cross_entropy
 from shapewright.losses.view_prior import detection_loss, fooling_loss
 from shapewright.methods.pose_invariant.batches import Batch
@@ -89,8 +91,8 @@ class PoseAdversary(nn.Module):
 
     def turn(self, sight: Sight) -> Turn:
         """Return the discriminator's loss, or the one that fools it."""
-        config, codes, batch = self.config, sight.codes, sight.batch
-        seen = standardised(codes) if config.codes == "standardised" else codes
+        config, batch = self.config, sight.batch
+        seen = self._blurred(sight)
         if config.kind == "reversal":
             guess = self.discriminator(reverse_gradient(seen, config.weight))
             return Turn({"discriminator": nll_loss(guess, batch.bins)}, _accuracy(guess, batch), True)
@@ -100,6 +102,14 @@ class PoseAdversary(nn.Module):
         guess = self.discriminator(seen)
         fool = confusion_loss if config.kind == "log_l2" else uniform_cross_entropy
         return Turn({"adversarial": config.weight * fool(guess)}, _accuracy(guess, batch))
+
+    def _blurred(self, sight: Sight) -> Float[Tensor, "n code"]:
+        """Return the codes as the discriminator is given them."""
+        seen = standardised(sight.codes) if self.config.codes == "standardised" else sight.codes
+        if not self.config.noise:
+            return seen
+        noise = torch.randn(seen.shape, generator=make_generator(sight.step, "noise")).to(seen)
+        return seen + self.config.noise * seen.detach().square().mean().sqrt() * noise
 
 
 class MmdAdversary:

@@ -97,6 +97,9 @@ class AdversaryConfig:
         weight: Of the adversarial term.
         every: The encoder is trained to fool the discriminator in every n-th step; the discriminator in the others.
         codes: What the discriminator is given. raw: the code; standardised: centred and scaled by one number a batch.
+        noise: Deviation of the noise added to what the discriminator is given, over the root mean square of that. It
+            keeps the discriminator from learning pictures by heart instead of poses.
+        weight_decay: Of the discriminator, apart from the gradient (AdamW); for the same purpose.
         shuffle_poses: Give every picture a fixed wrong pose bin: a control, which should lose the gain.
         form: Of view_prior. vpl: conditioned on where the camera is; onehot: on the number of the view.
         real: Of view_prior, what counts as real. seen: the mesh drawn from the picture's side; pictures: the masks.
@@ -107,6 +110,8 @@ class AdversaryConfig:
     weight: float = 1.0
     every: int = 2
     codes: Literal["raw", "standardised"] = "raw"
+    noise: float = 0.0
+    weight_decay: float = 0.0
     shuffle_poses: bool = False
     form: Literal["vpl", "onehot"] = "vpl"
     real: Literal["seen", "pictures"] = "seen"
@@ -115,6 +120,8 @@ class AdversaryConfig:
     def __post_init__(self) -> None:
         """Check that the discriminator is ever trained."""
         check_range("adversary.every", self.every, 2)
+        check_range("adversary.noise", self.noise, 0.0)
+        check_range("adversary.weight_decay", self.weight_decay, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +164,9 @@ class PoseInvariantConfig:
         mode: pose_invariant; plain: silhouettes alone; prior: and short codes; view_prior: unseen sides are to look
             like seen ones; multi_view: two pictures of an object teach each other.
         select: How ``best`` is chosen: by silhouettes of held-out objects, or by voxels (3D supervision).
+        augment: How pictures are varied in training. flip_and_colours: half are mirrored together with their cameras,
+            and red, green and blue change places (view prior learning); moving_crops: photographs of Pascal3D+ are cut
+            with moving sides, and half are mirrored without their masks.
         media_every: Steps between two pictures of the training.
         data: Which pictures.
         network: Sizes.
@@ -169,6 +179,7 @@ class PoseInvariantConfig:
 
     mode: Mode = "pose_invariant"
     select: Literal["silhouette", "voxel_compat"] = "silhouette"
+    augment: Literal["none", "flip_and_colours", "moving_crops"] = "none"
     media_every: int = 500
     data: PictureOptions = field(default_factory=PictureOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)

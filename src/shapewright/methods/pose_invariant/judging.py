@@ -147,7 +147,8 @@ def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
             "code_norm": discrepancy.mean_norm,
             "code_spread": discrepancy.between_object_spread,
         }
-    if len(pictures) > 1 and pictures.num_views > 1:
+    # Poses that training never had are in no bin.
+    if len(pictures) > 1 and pictures.num_views > 1 and bool((pictures.pose_bins >= 0).all()):
         probe = nearest_mean_probe(found.codes, pictures.pose_bins)
         metrics |= {"pose_probe": probe.accuracy, "pose_probe_chance": probe.chance}
         if len(pictures) >= 5:
@@ -218,9 +219,10 @@ def _discrepancy(pictures: PictureSet, found: Predictions) -> MmdResult | None:
     """Return the mean over pairs of views where all objects share them, else over the bins that are full enough."""
     if pictures.views.is_shared and pictures.num_views > 1:
         return mean_pairwise_mmd(found.codes)
-    objects, _ = _all_pictures(pictures)
+    bins, (objects, _) = pictures.pose_bins.flatten(), _all_pictures(pictures)
+    known = bins >= 0  # poses that training never had are in no bin
     try:
-        return mean_binned_mmd(found.codes.flatten(0, 1), pictures.pose_bins.flatten(), objects)
+        return mean_binned_mmd(found.codes.flatten(0, 1)[known], bins[known], objects[known])
     except UserError:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +25,13 @@ from shapewright.methods.pose_invariant.batches import Batch, BatchSource
 from shapewright.methods.pose_invariant.config import LossConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
 from shapewright.methods.pose_invariant.original import OriginalNetworks
+from shapewright.networks.bounded_decoder import BoundedMeshDecoder
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
 Terms = dict[str, Tensor]
+
+# Of the bounded decoder (Neural Mesh Renderer).
+CENTROID_RATE_SHARE = 0.1
 
 
 def learning_rate(config: OptimConfig, moment: Moment) -> float:
@@ -93,7 +97,10 @@ class PoseInvariantMethod:
         self.modules: dict[str, nn.Module] = {"encoder": self.model.encoder, "decoder": self.model.decoder}
         if self.adversary is not None and isinstance(self.adversary, nn.Module):
             self.modules["discriminator"] = self.adversary.to(device)
-        self.optimizers = {name: _adam(module.parameters(), config.optim) for name, module in self.modules.items()}
+        decays = {"discriminator": config.adversary.weight_decay}
+        self.optimizers = {
+            name: _adam(module, config.optim, decays.get(name, 0.0)) for name, module in self.modules.items()
+        }
 
     def next_batch(self, moment: Moment) -> Batch:
         """Return the pictures of the next step."""
@@ -125,7 +132,8 @@ class PoseInvariantMethod:
         total.backward()
         for name in stepped:
             if name in self.optimizers:
-                self.optimizers[name].param_groups[0]["lr"] = rate
+                for group in self.optimizers[name].param_groups:
+                    group["lr"] = rate * group["share"]
                 self.optimizers[name].step()
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
@@ -191,7 +199,7 @@ class PoseInvariantMethod:
                     f"The checkpoint does not fit the settings of the run: the {part} has other layers.",
                     "Restore config.json as the training wrote it.",
                 ) from error
-            parameters = list(module.parameters())
+            parameters = [one for group in self.optimizers[part].param_groups for one in group["params"]]
             states: dict[int, dict[str, Tensor]] = {}
             for name, value in groups["adam"].items():
                 owner, index, kind = name.split(".", 2)
@@ -219,5 +227,13 @@ class _Sight:
         return self.method.painter.draw(self.vertices, self.method.model.faces, self.batch.unseen)
 
 
-def _adam(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+def _adam(module: nn.Module, config: OptimConfig, weight_decay: float) -> torch.optim.AdamW:
+    """Return Adam over a network; the centroid of the bounded decoder learns at a tenth of the rate."""
+    slow = {id(one) for one in module.centroid_parameters()} if isinstance(module, BoundedMeshDecoder) else set()
+    groups = [
+        {"params": [one for one in module.parameters() if (id(one) in slow) == is_slow], "share": share}
+        for is_slow, share in ((False, 1.0), (True, CENTROID_RATE_SHARE))
+    ]
+    kept = [group for group in groups if group["params"]]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(kept, lr=config.lr, betas=betas, weight_decay=weight_decay, fused=True)

@@ -137,7 +137,13 @@ def _decoder(config: NetworkConfig, told: int) -> nn.Module:
     if config.decoder == "mesh":
         return MeshDecoder(told, config.decoder_hidden, template_of(config))
     if config.decoder == "symmetric":
-        return SymmetricMeshDecoder(told, config.decoder_hidden, template_of(config))
+        try:
+            return SymmetricMeshDecoder(told, config.decoder_hidden, template_of(config))
+        except ValueError as error:
+            raise UserError(
+                f"The template {config.template} has no mirror image at z = 0: {error}",
+                "Use the icosphere, or --network.decoder mesh.",
+            ) from error
     if config.decoder == "bounded":
         return BoundedMeshDecoder(told, config.decoder_hidden, template_of(config))
     from shapewright.networks.patch_decoders import PatchDecoder

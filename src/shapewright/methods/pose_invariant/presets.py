@@ -26,8 +26,8 @@ PRESETS: dict[str, PoseInvariantConfig] = {
             discriminator_hidden=(128,),
             image_widths=(16, 32, 64, 64, 64),
         ),
-        loss=LossConfig(code_prior_weight=0.01, inflation_weight=1e-4),
-        adversary=AdversaryConfig(weight=0.1, codes="standardised"),
+        loss=LossConfig(code_prior_weight=0.0, inflation_weight=1e-4),
+        adversary=AdversaryConfig(weight=0.5),
         optim=OptimConfig(batch_size=48, lr=1e-3, schedule="cosine"),
         train=TrainConfig(steps=3000),
     ),
@@ -37,6 +37,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
     "lsm": PoseInvariantConfig(data=PictureOptions(views_per_object=1, views="first")),
     # The same on photographs: colours alone, 224 px, symmetric shapes.
     "pascal3d": PoseInvariantConfig(
+        augment="moving_crops",
         data=PictureOptions(image_size=224),
         network=NetworkConfig(encoder="resnet", channels=3, decoder="symmetric"),
         render=RenderConfig(size=64),
@@ -47,6 +48,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
     # View prior learning (arXiv:1811.10719), thirteen classes in one network.
     "vpl_shapenet": PoseInvariantConfig(
         mode="view_prior",
+        augment="flip_and_colours",
         data=PictureOptions(image_size=224, views_per_object=1, views="first"),
         network=NetworkConfig(encoder="preactivation", decoder="patches", class_conditional=True),
         render=RenderConfig(supersample=1),
@@ -58,6 +60,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
     # The same on photographs of one class.
     "vpl_pascal": PoseInvariantConfig(
         mode="view_prior",
+        augment="moving_crops",
         data=PictureOptions(image_size=224),
         network=NetworkConfig(encoder="resnet", channels=3, decoder="patches_fc"),
         render=RenderConfig(supersample=1),

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
+from shapewright.data.pascal3d import read_crops
 from shapewright.data.picture_folders import empty_masks, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.data.single_views import SingleViewSampler
@@ -22,7 +25,7 @@ from shapewright.engine.trainer import Trainer, TrainResult
 from shapewright.errors import UserError
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
-from shapewright.methods.pose_invariant.batches import BatchSource
+from shapewright.methods.pose_invariant.batches import BatchRule, BatchSource
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.drawings import training_grids
 from shapewright.methods.pose_invariant.judging import code_metrics, predict, shape_rows, silhouette_rows
@@ -61,7 +64,7 @@ def train(
         sized = dataclasses.replace(config.data, image_size=found.image_size)
         config = dataclasses.replace(config, network=found.network, data=sized)
     pictures = open_pictures(data, "train", config.data, start.seed)
-    method = _method(config, pictures, device, start.seed)
+    method = prepare_method(config, pictures, data, device, start.seed)
     if found is not None:
         method.take_over(found)
     details = run_details(method, pictures, data, start.seed)
@@ -83,12 +86,21 @@ def resume(run_path: Path, device: str = "auto") -> TrainResult:
     load_checkpoint(run)
     seed, data = int(run.info["seed"]), Path(run.info["data"])
     pictures = open_pictures(data, "train", config.data, seed)
-    method = _method(config, pictures, resolve_device(device), seed)
+    method = prepare_method(config, pictures, data, resolve_device(device), seed)
     return Trainer(method, run, config.train, _callbacks(method, data, pictures, seed)).fit()
 
 
-def _method(config: PoseInvariantConfig, pictures: PictureSet, device: torch.device, seed: int) -> PoseInvariantMethod:
-    """Return the method with its batches.
+def prepare_method(
+    config: PoseInvariantConfig, pictures: PictureSet, data: Path, device: torch.device, seed: int
+) -> PoseInvariantMethod:
+    """Return the untrained method with its batches.
+
+    Args:
+        config: Settings.
+        pictures: Of the training objects.
+        data: Their folder.
+        device: Where to compute.
+        seed: Of the run.
 
     Raises:
         UserError: if the pictures do not suit the mode.
@@ -96,15 +108,32 @@ def _method(config: PoseInvariantConfig, pictures: PictureSet, device: torch.dev
     is_usable = torch.ones(len(pictures), pictures.num_views, dtype=torch.bool)
     for place, view in empty_masks(pictures):
         is_usable[place, view] = False
+    by_number = config.mode == "view_prior" and config.adversary.form == "onehot"
+    _check_suits(config, pictures, is_usable, by_number)
+    kind = PictureKind.of(pictures)
+    sampler = SingleViewSampler(is_usable, config.optim.batch_size, config.mode == "multi_view")
+    rule = BatchRule(
+        size=config.render.size or kind.size,
+        seed=seed,
+        draws_any_view=by_number,
+        shuffle_poses=config.adversary.shuffle_poses,
+        flips=config.augment == "flip_and_colours",
+        crops=[read_crops(data, name) for name in pictures.classes] if config.augment == "moving_crops" else (),
+    )
+    return PoseInvariantMethod(config, kind, BatchSource(pictures, sampler, rule), device, seed)
+
+
+def _check_suits(
+    config: PoseInvariantConfig, pictures: PictureSet, is_usable: Bool[Tensor, "objects views"], by_number: bool
+) -> None:
+    """Raise if the mode cannot learn from the pictures."""
     if not bool(is_usable.any()):
         raise UserError("All masks of the training set are empty.", "Check the pictures with `shapewright data check`.")
-    with_pairs = config.mode == "multi_view"
-    if with_pairs and pictures.num_views < 2:
+    if config.mode == "multi_view" and pictures.num_views < 2:
         raise UserError(
             "The mode multi_view needs two or more pictures of each object, but there is one.",
             "Use --mode plain, or leave --data.views-per-object out.",
         )
-    by_number = config.mode == "view_prior" and config.adversary.form == "onehot"
     if by_number and not pictures.views.is_shared:
         raise UserError(
             "The form onehot of view_prior needs all objects seen from the same views.", "Use --adversary.form vpl."
@@ -114,12 +143,11 @@ def _method(config: PoseInvariantConfig, pictures: PictureSet, device: torch.dev
             "All pictures have the same pose bin: there is no pose to be invariant to.",
             "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
         )
-    kind = PictureKind.of(pictures)
-    sampler = SingleViewSampler(is_usable, config.optim.batch_size, seed, with_pairs)
-    source = BatchSource(
-        pictures, sampler, config.render.size or kind.size, by_number, seed, config.adversary.shuffle_poses
-    )
-    return PoseInvariantMethod(config, kind, source, device, seed)
+    if config.augment == "flip_and_colours" and (by_number or config.mode == "pose_invariant"):
+        raise UserError(
+            "With --augment flip_and_colours the bins of poses no longer hold.",
+            "Use --augment none, or a mode that does not use bins.",
+        )
 
 
 def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Any]:
