@@ -45,9 +45,11 @@ COLUMNS = {
 }
 
 
-def config_of(mode: str, steps: int | None) -> PoseInvariantConfig:
-    """Return the settings of a row of the table."""
+def config_of(mode: str, steps: int | None, views_per_object: int | None = None) -> PoseInvariantConfig:
+    """Return the settings of a row of the table; two views of an object need all of its pictures."""
     config = PRESETS["cpu"]
+    if views_per_object is not None and mode != "multi_view":
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, views_per_object=views_per_object))
     if mode == "shuffled":
         config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, shuffle_poses=True))
     else:
@@ -70,14 +72,13 @@ def seed_of(data: Path) -> int:
     return int(found.group(1)) if found else 0
 
 
-def run_one(data: Path, mode: str, runs: Path, steps: int | None) -> dict[str, Any]:
+def run_one(data: Path, config: PoseInvariantConfig, mode: str, out: Path, points: int) -> dict[str, Any]:
     """Train and judge one row of the table, or read what is finished."""
-    out = runs / f"{data.name}_{mode}"
     if not (out / "row.json").is_file():
         start = time.process_time()
-        train(config_of(mode, steps), data, out, Start(device="cpu", seed=seed_of(data), force=True))
+        train(config, data, out, Start(device="cpu", seed=seed_of(data), force=True))
         seconds = time.process_time() - start
-        result = evaluate(out)
+        result = evaluate(out, num_points=points)
         write_json(out / "row.json", {"data": data.name, "mode": mode, "cpu_s": seconds} | result)
     return read_json(out / "row.json")
 
@@ -138,6 +139,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--views-per-object", type=int, default=None, metavar="N", help="pictures to learn from")
+    parser.add_argument("--points", type=int, default=10_000, help="of the Chamfer distance")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
     arguments = parser.parse_args()
@@ -145,7 +148,8 @@ def main() -> None:
     rows = []
     for data in arguments.data:
         for mode in arguments.modes:
-            rows.append(run_one(data, mode, arguments.runs, arguments.steps))
+            config = config_of(mode, arguments.steps, arguments.views_per_object)
+            rows.append(run_one(data, config, mode, arguments.runs / f"{data.name}_{mode}", arguments.points))
             print(json.dumps({name: rows[-1][name] for name in ("data", "mode", "cpu_s", "metrics")}), flush=True)
     print_table(rows)
     if arguments.json is not None:

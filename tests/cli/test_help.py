@@ -18,12 +18,13 @@ COMMANDS = [
     *sorted(VERBS),
     "train surface",
     "train deep_sdf",
+    "train pose_invariant",
     "data check",
     "data prepare",
     "data render",
     "data sample-sdf",
 ]
-NAMES_ALONE = ("train surface", "train deep_sdf")
+NAMES_ALONE = ("train surface", "train deep_sdf", "train pose_invariant")
 
 
 def help_of(command, capsys):
