@@ -250,3 +250,26 @@ def test_an_adversary_that_would_never_be_trained_is_refused():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_the_config_file(name):
     assert from_dict(PoseInvariantConfig, to_dict(PRESETS[name])) == PRESETS[name]
+
+
+def test_a_textured_run_learns_colours_and_writes_them(eggs, tmp_path):
+    network = dataclasses.replace(SMALL, decoder="patches", texture=True)
+    adversary = AdversaryConfig(weight=0.1, real="pictures")
+    config = dataclasses.replace(small("view_prior", adversary=adversary, batch_size=2), network=network)
+    run = train(config, eggs, tmp_path / "run", START)
+    rows = [row for row in run.read_metrics() if "loss" in row]
+    assert all(0 < row["colour"] < 0.5 for row in rows)
+    opened = TrainedRun.open(run.path)
+    mesh = gallery.decoded(opened, torch.zeros(1, 8))[0]
+    assert mesh.num_vertices == 1352
+    assert mesh.vertex_colors is not None
+    assert 0 <= float(mesh.vertex_colors.min()) <= float(mesh.vertex_colors.max()) <= 1
+    with pytest.raises(UserError, match="decoder of patches"):
+        train(dataclasses.replace(config, network=dataclasses.replace(network, decoder="mesh")), eggs, tmp_path / "no")
+
+
+def test_mirrored_pictures_keep_their_outlines_but_not_their_bins(eggs, tmp_path):
+    config = dataclasses.replace(small("plain"), augment="flip_and_colours")
+    assert train(config, eggs, tmp_path / "run", START).read_metrics()
+    with pytest.raises(UserError, match="no longer hold"):
+        train(dataclasses.replace(config, mode="pose_invariant"), eggs, tmp_path / "no", START)

@@ -43,11 +43,11 @@ class Sight(Protocol):
 
     @property
     def seen(self) -> Tensor:
-        """Return the silhouettes of the meshes from the sides of their pictures."""
+        """Return the meshes from the sides of their pictures: coverage, after colours where there are some."""
         ...
 
     def unseen(self) -> Tensor:
-        """Return the silhouettes from the unseen poses."""
+        """Return the meshes from the unseen poses."""
         ...
 
 
@@ -145,7 +145,8 @@ class ViewPrior(nn.Module):
     def turn(self, sight: Sight) -> Turn:
         """Return the loss of both sides: by gradient reversal in one step, or in turns."""
         config, batch = self.config, sight.batch
-        seen = sight.seen if config.real == "seen" else batch.masks
+        given = batch.pictures if sight.seen.shape[1] > 1 else batch.masks[:, None]
+        seen = sight.seen if config.real == "seen" else given
         if config.form == "vpl" and not config.iterative:
             real = self._judge(reverse_gradient(seen, config.weight), batch.poses, batch)
             fake = self._judge(reverse_gradient(sight.unseen(), config.weight), batch.unseen, batch)
@@ -161,9 +162,9 @@ class ViewPrior(nn.Module):
     def _judge(self, pictures: Tensor, poses: Tensor, batch: Batch) -> Tensor:
         bins = batch.bins if poses is batch.poses else batch.unseen_bins
         if self.config.form == "onehot":
-            return self.discriminator(pictures, bins)
+            return self.discriminator(pictures[:, -1], bins)
         told = batch.classes if self.discriminator.num_classes else None
-        return self.discriminator(pictures[:, None], self.kind.condition(poses), told)
+        return self.discriminator(pictures, self.kind.condition(poses), told)
 
 
 def adversary_of(config: PoseInvariantConfig, kind: PictureKind) -> Adversary | None:
@@ -185,9 +186,10 @@ def picture_discriminator(config: PoseInvariantConfig, kind: PictureKind) -> nn.
     if config.adversary.form == "onehot":
         return PictureDiscriminator(kind.num_bins, config.render.size or kind.size, *widths)
     told = len(kind.classes) if config.network.class_conditional else 0
+    channels = 4 if config.network.texture else 1
     if kind.half_angle_deg is None:
-        return RotationDiscriminator(1, told, *widths)
-    return EyeDiscriminator(1, told, *widths)
+        return RotationDiscriminator(channels, told, *widths)
+    return EyeDiscriminator(channels, told, *widths)
 
 
 def _share_right(real: Tensor, fake: Tensor) -> dict[str, float]:

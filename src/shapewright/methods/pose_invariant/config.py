@@ -29,6 +29,7 @@ class NetworkConfig:
             patches and patches_fc: those of view prior learning, on a cube sphere.
         decoder_hidden: Widths of its hidden layers, where it has some.
         template: icosphere, cube_sphere, or the file of a closed mesh of about radius 1.
+        texture: Paint the mesh too, with the decoders patches and patches_fc.
         discriminator_hidden: Widths of the pose discriminator.
         image_widths: Channels of the picture discriminator after each convolution.
         class_conditional: Tell decoder and discriminator the category, as a one-hot vector.
@@ -43,6 +44,7 @@ class NetworkConfig:
     decoder: Literal["mesh", "symmetric", "bounded", "patches", "patches_fc"] = "mesh"
     decoder_hidden: tuple[int, ...] = (1024, 2048)
     template: str = "icosphere"
+    texture: bool = False
     discriminator_hidden: tuple[int, ...] = (256, 128)
     image_widths: tuple[int, ...] = ()
     class_conditional: bool = False
@@ -75,6 +77,7 @@ class LossConfig:
         edge_length_weight: Of the spread of edge lengths.
         code_prior_weight: Of the mean squared length of the codes, in pose_invariant and prior.
         inflation_weight: Of the push outwards along the normals, in view_prior.
+        colour_weight: Of the difference in colour at five sizes, with network.texture.
     """
 
     silhouette: Literal["iou", "pyramid"] = "iou"
@@ -84,6 +87,7 @@ class LossConfig:
     edge_length_weight: float = 0.0
     code_prior_weight: float = 1.0
     inflation_weight: float = 0.0
+    colour_weight: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,12 +138,15 @@ def export(
 
 
 def decoded(opened: TrainedRun, codes: Float[Tensor, "n code"], category: int = 0) -> list[Mesh]:
-    """Return one mesh a code."""
-    model = opened.method.model
+    """Return one mesh a code, with colours where the run makes them."""
+    model, skin = opened.method.model, opened.method.skin
     with torch.no_grad():
-        classes = torch.full((len(codes),), category, device=opened.method.device)
-        vertices = model.decode(codes.to(opened.method.device), classes).cpu()
-    return [Mesh(one, model.faces.cpu()) for one in vertices]
+        codes = codes.to(opened.method.device)
+        classes = torch.full((len(codes),), category, device=codes.device)
+        vertices = model.decode(codes, classes).cpu()
+        told = model.tell(codes, classes)
+        colors = [None] * len(codes) if skin is None else list(skin.eval().vertex_colors(skin(told)).cpu())
+    return [Mesh(one, model.faces.cpu(), vertex_colors=color) for one, color in zip(vertices, colors, strict=True)]
 
 
 def _picture(opened: TrainedRun, name: str) -> Float[Tensor, "channels size size"]:

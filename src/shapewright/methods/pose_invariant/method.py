@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from shapewright.data.picture_sets import project_to
 from shapewright.engine.device import half_precision
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
 from shapewright.geometry.mesh_edges import edge_table
 from shapewright.losses.code_prior import code_prior_loss
+from shapewright.losses.colour_pyramid import colour_pyramid_loss
 from shapewright.losses.flatness import dihedral_loss, flatness_loss
 from shapewright.losses.inflation import inflation_loss
 from shapewright.losses.laplacian import edge_length_loss, laplacian_loss
@@ -25,8 +25,8 @@ from shapewright.methods.pose_invariant.batches import Batch, BatchSource
 from shapewright.methods.pose_invariant.config import LossConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
 from shapewright.methods.pose_invariant.original import OriginalNetworks
+from shapewright.methods.pose_invariant.painting import Painter, Skin
 from shapewright.networks.bounded_decoder import BoundedMeshDecoder
-from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
 Terms = dict[str, Tensor]
 
@@ -43,28 +43,6 @@ def learning_rate(config: OptimConfig, moment: Moment) -> float:
             1 + (moment.step - config.lr_decay_start) // config.lr_decay_every
         )
     return config.lr
-
-
-class Painter:
-    """Draw the silhouettes of one mesh a picture.
-
-    Args:
-        config: Settings of the run.
-        kind: What the pictures are.
-    """
-
-    def __init__(self, config: PoseInvariantConfig, kind: PictureKind) -> None:
-        self.size = config.render.size or kind.size
-        self._half_angle_deg = kind.half_angle_deg
-        near = None if kind.half_angle_deg is None else 0.1
-        self._style = SilhouetteStyle(config.render.gradient, config.render.supersample, near=near)
-
-    def draw(
-        self, vertices: Float[Tensor, "n vertices 3"], faces: Tensor, poses: Float[Tensor, "n 3 4"]
-    ) -> Float[Tensor, "n size size"]:
-        """Return the coverage of each pixel."""
-        screen = project_to(vertices, poses, self._half_angle_deg, self.size)
-        return silhouette(screen, faces, self.size, self._style)
 
 
 class PoseInvariantMethod:
@@ -92,11 +70,15 @@ class PoseInvariantMethod:
             torch.manual_seed(seed)
             self.model = Reconstructor(config.network, kind.size, len(kind.classes), dtype).to(device)
             self.adversary: Adversary | None = adversary_of(config, kind)
+            is_mirrored = config.network.decoder == "patches_fc"
+            self.skin = Skin(self.model.told_dim, is_mirrored).to(device) if config.network.texture else None
         self.painter = Painter(config, kind)
         self.edges = edge_table(self.model.faces)
         self.modules: dict[str, nn.Module] = {"encoder": self.model.encoder, "decoder": self.model.decoder}
         if self.adversary is not None and isinstance(self.adversary, nn.Module):
             self.modules["discriminator"] = self.adversary.to(device)
+        if self.skin is not None:
+            self.modules["texture"] = self.skin
         decays = {"discriminator": config.adversary.weight_decay}
         self.optimizers = {
             name: _adam(module, config.optim, decays.get(name, 0.0)) for name, module in self.modules.items()
@@ -115,12 +97,14 @@ class PoseInvariantMethod:
         rate = learning_rate(self.config.optim, moment)
         codes = self.model.encode(batch.pictures)
         vertices = self.model.decode(codes, batch.classes)
-        terms, drawn = self._shape_terms(batch, codes, vertices)
+        told = self.model.tell(codes, batch.classes)
+        made = _Made(self, vertices, None if self.skin is None else self.skin(told))
+        seen = made.pictures(batch.poses)
+        terms = self._shape_terms(batch, codes, made, seen)
         values: dict[str, float] = {}
-        stepped = ["encoder", "decoder"]
+        stepped = ["encoder", "decoder", "texture"]
         if self.adversary is not None:
-            told = self.model.tell(codes, batch.classes)
-            turn = self.adversary.turn(_Sight(self, moment.step + 1, batch, told, vertices, drawn))
+            turn = self.adversary.turn(_Sight(moment.step + 1, batch, told, made, seen))
             terms |= turn.terms
             values = turn.values
             stepped += ["discriminator"] * turn.trains_discriminator
@@ -138,20 +122,25 @@ class PoseInvariantMethod:
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
 
-    def _shape_terms(self, batch: Batch, codes: Tensor, vertices: Tensor) -> tuple[Terms, Tensor]:
-        """Return the weighted terms that need no adversary, and the silhouettes from the side of the picture."""
+    def _shape_terms(self, batch: Batch, codes: Tensor, made: _Made, seen: Tensor) -> Terms:
+        """Return the weighted terms that need no adversary."""
         loss = self.config.loss
-        compare = iou_loss if loss.silhouette == "iou" else pyramid_loss
-        drawn = self.painter.draw(vertices, self.model.faces, batch.poses)
-        agreement = compare(drawn, batch.masks)
-        if self.config.mode == "multi_view":
-            half = len(batch.poses) // 2
-            others = self.painter.draw(vertices, self.model.faces, batch.poses.roll(half, 0))
-            agreement = (agreement + compare(others, batch.masks.roll(half, 0))) / 2
-        terms = {"silhouette_loss": agreement, **self._regular_terms(loss, vertices)}
+        terms = {"silhouette_loss": self._agreement(batch, made, seen), **self._regular_terms(loss, made.vertices)}
+        if self.skin is not None:
+            terms["colour"] = loss.colour_weight * colour_pyramid_loss(seen[:, :3], batch.pictures[:, :3])
         if self.config.mode in ("pose_invariant", "prior") and loss.code_prior_weight:
             terms["code_prior"] = loss.code_prior_weight * code_prior_loss(codes)
-        return terms, drawn
+        return terms
+
+    def _agreement(self, batch: Batch, made: _Made, seen: Tensor) -> Tensor:
+        """Return how far silhouettes are from masks; with pairs, each mesh is compared with both pictures."""
+        compare = iou_loss if self.config.loss.silhouette == "iou" else pyramid_loss
+        agreement = compare(seen[:, -1], batch.masks)
+        if self.config.mode != "multi_view":
+            return agreement
+        half = len(batch.poses) // 2
+        others = made.pictures(batch.poses.roll(half, 0))
+        return (agreement + compare(others[:, -1], batch.masks.roll(half, 0))) / 2
 
     def _regular_terms(self, loss: LossConfig, vertices: Tensor) -> Terms:
         """Return the weighted terms that keep a mesh tidy."""
@@ -212,19 +201,34 @@ class PoseInvariantMethod:
 
 
 @dataclass(frozen=True)
+class _Made:
+    """Hold the meshes of a step and their textures, and draw them from any side."""
+
+    method: PoseInvariantMethod
+    vertices: Tensor
+    texture: Tensor | None
+
+    def pictures(self, poses: Tensor) -> Float[Tensor, "n channels size size"]:
+        """Return coverage, after colours where there are some."""
+        painter, faces, skin = self.method.painter, self.method.model.faces, self.method.skin
+        if skin is None or self.texture is None:
+            return painter.draw(self.vertices, faces, poses)[:, None]
+        return painter.paint(self.vertices, faces, poses, skin, self.texture)
+
+
+@dataclass(frozen=True)
 class _Sight:
     """Show an adversary a step, and draw the meshes from another side when it asks."""
 
-    method: PoseInvariantMethod
     step: int
     batch: Batch
     codes: Tensor
-    vertices: Tensor
+    made: _Made
     seen: Tensor
 
-    def unseen(self) -> Float[Tensor, "n size size"]:
-        """Return the silhouettes from the unseen poses."""
-        return self.method.painter.draw(self.vertices, self.method.model.faces, self.batch.unseen)
+    def unseen(self) -> Float[Tensor, "n channels size size"]:
+        """Return the meshes from the unseen poses."""
+        return self.made.pictures(self.batch.unseen)
 
 
 def _adam(module: nn.Module, config: OptimConfig, weight_decay: float) -> torch.optim.AdamW:

@@ -69,8 +69,9 @@ class Reconstructor(nn.Module):
         super().__init__()
         self.channels, self.dtype = config.channels, dtype
         self.num_told = num_classes if config.class_conditional else 0
+        self.told_dim = config.code_dim + self.num_told
         self.encoder = _encoder(config, size)
-        self.decoder = _decoder(config, config.code_dim + self.num_told)
+        self.decoder = _decoder(config, self.told_dim)
         self.encoder = self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property

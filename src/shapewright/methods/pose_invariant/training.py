@@ -143,6 +143,13 @@ def _check_suits(
             "All pictures have the same pose bin: there is no pose to be invariant to.",
             "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
         )
+    if config.network.texture:
+        size = config.render.size or pictures.size
+        if not config.network.decoder.startswith("patches") or pictures.images.shape[2] != 4 or size != pictures.size:
+            raise UserError(
+                "A texture needs a decoder of patches, and pictures with colours and masks of the size that is drawn.",
+                "Set --network.decoder patches, and leave --render.size out.",
+            )
     if config.augment == "flip_and_colours" and (by_number or config.mode == "pose_invariant"):
         raise UserError(
             "With --augment flip_and_colours the bins of poses no longer hold.",

@@ -1,0 +1,85 @@
+"""Drawing the meshes of a batch: silhouettes, and colours where the networks make them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from shapewright.data.picture_sets import project_to
+from shapewright.geometry.cube_sphere import cube_patches, patch_texture_coordinates, patch_triangles
+from shapewright.methods.pose_invariant.config import PoseInvariantConfig
+from shapewright.methods.pose_invariant.model import PictureKind
+from shapewright.networks.patch_decoders import PatchTextureDecoder
+from shapewright.rendering.nmr_pictures import draw_with_nmr_gradient
+from shapewright.rendering.rasterizer import rasterize
+from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
+from shapewright.rendering.textures import interpolate_corners, sample_texture
+
+
+class Skin(nn.Module):
+    """Paint the sides of a cube sphere by a code.
+
+    Args:
+        code_dim: Length of a code, plus whatever else is appended to it.
+        is_symmetric: Whether both sides of the plane z = 0 are painted alike.
+    """
+
+    coordinates: Tensor
+    corners: Tensor
+    vertex_of_point: Tensor
+
+    def __init__(self, code_dim: int, is_symmetric: bool = False) -> None:
+        super().__init__()
+        self.texture = PatchTextureDecoder(code_dim, is_symmetric=is_symmetric)
+        self.register_buffer("coordinates", patch_texture_coordinates(texels=self.texture.texels), persistent=False)
+        self.register_buffer("corners", patch_triangles(), persistent=False)
+        self.register_buffer("vertex_of_point", cube_patches().flatten(), persistent=False)
+
+    def forward(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 3 rows columns"]:
+        """Return textures in [0, 1]."""
+        return self.texture(codes)
+
+    def vertex_colors(self, texture: Float[Tensor, "n 3 rows columns"]) -> Float[Tensor, "n vertices 3"]:
+        """Return the colour of each vertex: the mean over the sides that share it."""
+        points = sample_texture(texture, self.coordinates.expand(len(texture), 1, -1, -1))[:, 0]
+        counts = torch.bincount(self.vertex_of_point)
+        sums = points.new_zeros(len(points), len(counts), 3).index_add(1, self.vertex_of_point, points)
+        return sums / counts[:, None]
+
+
+class Painter:
+    """Draw one mesh a picture.
+
+    Args:
+        config: Settings of the run.
+        kind: What the pictures are.
+    """
+
+    def __init__(self, config: PoseInvariantConfig, kind: PictureKind) -> None:
+        self.size = config.render.size or kind.size
+        self._half_angle_deg = kind.half_angle_deg
+        self._near = None if kind.half_angle_deg is None else 0.1
+        self._style = SilhouetteStyle(config.render.gradient, config.render.supersample, near=self._near)
+
+    def draw(
+        self, vertices: Float[Tensor, "n vertices 3"], faces: Int64[Tensor, "faces 3"], poses: Float[Tensor, "n 3 4"]
+    ) -> Float[Tensor, "n size size"]:
+        """Return the coverage of each pixel."""
+        screen = project_to(vertices, poses, self._half_angle_deg, self.size)
+        return silhouette(screen, faces, self.size, self._style)
+
+    def paint(
+        self,
+        vertices: Float[Tensor, "n vertices 3"],
+        faces: Int64[Tensor, "faces 3"],
+        poses: Float[Tensor, "n 3 4"],
+        skin: Skin,
+        texture: Float[Tensor, "n 3 rows columns"],
+    ) -> Float[Tensor, "n 4 size size"]:
+        """Return the colours times coverage, and the coverage, with the Neural Mesh Renderer's gradient."""
+        screen = project_to(vertices, poses, self._half_angle_deg, self.size)
+        fragments = rasterize(screen, faces, self.size, self._style.supersample, self._near)
+        uv = interpolate_corners(fragments, screen.detach(), skin.coordinates, skin.corners)
+        colors, covered = draw_with_nmr_gradient(sample_texture(texture, uv), screen, fragments)
+        return torch.cat([colors.movedim(-1, 1), covered[:, None]], dim=1)
