@@ -57,7 +57,9 @@ def config_of(mode: str, steps: int | None, views_per_object: int | None = None)
     if mode == "prior":
         config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, code_prior_weight=PRIOR_WEIGHT))
     if mode == "view_prior":
-        config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT))
+        config = dataclasses.replace(
+            config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT, lr_share=1.0)
+        )
     if mode == "multi_view":
         config = dataclasses.replace(
             config, optim=dataclasses.replace(config.optim, batch_size=config.optim.batch_size // 2)
@@ -79,7 +81,7 @@ def run_one(data: Path, config: PoseInvariantConfig, mode: str, out: Path, point
         train(config, data, out, Start(device="cpu", seed=seed_of(data), force=True))
         seconds = time.process_time() - start
         result = evaluate(out, num_points=points)
-        write_json(out / "row.json", {"data": data.name, "mode": mode, "cpu_s": seconds} | result)
+        write_json(out / "row.json", result | {"data": data.name, "mode": mode, "cpu_s": seconds})
     return read_json(out / "row.json")
 
 

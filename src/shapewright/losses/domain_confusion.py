@@ -50,6 +50,20 @@ def standardised(codes: Float[Tensor, "n code"]) -> Float[Tensor, "n code"]:
     return (codes - codes.mean(0)) / scale.clamp(min=_LEAST_SCALE)
 
 
+def directions(codes: Float[Tensor, "n code"]) -> Float[Tensor, "n code"]:
+    """Return in which direction from the batch's mean each code lies: vectors of length ``sqrt(code)``.
+
+    Shrinking codes, all of them or one, changes nothing and earns nothing. Where a classifier sees lengths too, fooling
+    it also shortens the codes, whatever the domains are: a prior in disguise.
+
+    Args:
+        codes: Of a batch.
+    """
+    centered = codes - codes.mean(0)
+    length = centered.norm(dim=1, keepdim=True).clamp(min=_LEAST_SCALE)
+    return centered / length * math.sqrt(codes.shape[1])
+
+
 def reverse_gradient(values: Float[Tensor, "*n"], weight: float) -> Float[Tensor, "*n"]:
     """Return the values as they are; their gradient is turned round and multiplied by the weight.
 

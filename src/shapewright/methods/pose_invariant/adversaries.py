@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
 from shapewright.engine.seed import make_generator
-from shapewright.losses.domain_confusion import confusion_loss, reverse_gradient, standardised, uniform_cross_entropy
+from shapewright.losses.domain_confusion import (
+    confusion_loss,
+    directions,
+    reverse_gradient,
+    standardised,
+    uniform_cross_entropy,
+)
 from shapewright.losses.view_prior import detection_loss, fooling_loss
 from shapewright.methods.pose_invariant.batches import Batch
 from shapewright.methods.pose_invariant.config import AdversaryConfig, PoseInvariantConfig
@@ -21,6 +27,7 @@ from shapewright.networks.discriminators import PictureDiscriminator, PoseDiscri
 from shapewright.networks.view_discriminators import EyeDiscriminator, RotationDiscriminator
 
 _MMD_GROUPS = 4
+_SIGHTS = {"raw": lambda codes: codes, "standardised": standardised, "directions": directions}
 
 
 class Sight(Protocol):
@@ -105,7 +112,7 @@ class PoseAdversary(nn.Module):
 
     def _blurred(self, sight: Sight) -> Float[Tensor, "n code"]:
         """Return the codes as the discriminator is given them."""
-        seen = standardised(sight.codes) if self.config.codes == "standardised" else sight.codes
+        seen = _SIGHTS[self.config.codes](sight.codes)
         if not self.config.noise:
             return seen
         noise = torch.randn(seen.shape, generator=make_generator(sight.step, "noise")).to(seen)

@@ -100,9 +100,12 @@ class AdversaryConfig:
             batch, without a discriminator; none: no adversary.
         weight: Of the adversarial term.
         every: The encoder is trained to fool the discriminator in every n-th step; the discriminator in the others.
-        codes: What the discriminator is given. raw: the code; standardised: centred and scaled by one number a batch.
+        codes: What the discriminator is given. raw: the code; standardised: centred and scaled by one number a batch;
+            directions: where each code lies from the mean of the batch, without its length.
         noise: Deviation of the noise added to what the discriminator is given, over the root mean square of that. It
             keeps the discriminator from learning pictures by heart instead of poses.
+        lr_share: Rate of the discriminator over that of the other networks. A quick one jitters around what it knows,
+            which squeezes the codes whatever the labels are.
         weight_decay: Of the discriminator, apart from the gradient (AdamW); for the same purpose.
         shuffle_poses: Give every picture a fixed wrong pose bin: a control, which should lose the gain.
         form: Of view_prior. vpl: conditioned on where the camera is; onehot: on the number of the view.
@@ -113,8 +116,9 @@ class AdversaryConfig:
     kind: Literal["log_l2", "cross_entropy", "reversal", "mmd", "none"] = "log_l2"
     weight: float = 1.0
     every: int = 2
-    codes: Literal["raw", "standardised"] = "raw"
+    codes: Literal["raw", "standardised", "directions"] = "raw"
     noise: float = 0.0
+    lr_share: float = 1.0
     weight_decay: float = 0.0
     shuffle_poses: bool = False
     form: Literal["vpl", "onehot"] = "vpl"
@@ -125,6 +129,7 @@ class AdversaryConfig:
         """Check that the discriminator is ever trained."""
         check_range("adversary.every", self.every, 2)
         check_range("adversary.noise", self.noise, 0.0)
+        check_range("adversary.lr_share", self.lr_share, 0.0)
         check_range("adversary.weight_decay", self.weight_decay, 0.0)
 
 

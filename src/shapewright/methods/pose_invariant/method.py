@@ -79,10 +79,7 @@ class PoseInvariantMethod:
             self.modules["discriminator"] = self.adversary.to(device)
         if self.skin is not None:
             self.modules["texture"] = self.skin
-        decays = {"discriminator": config.adversary.weight_decay}
-        self.optimizers = {
-            name: _adam(module, config.optim, decays.get(name, 0.0)) for name, module in self.modules.items()
-        }
+        self.optimizers = {name: _adam(module, config, name) for name, module in self.modules.items()}
 
     def next_batch(self, moment: Moment) -> Batch:
         """Return the pictures of the next step."""
@@ -231,13 +228,18 @@ class _Sight:
         return self.made.pictures(self.batch.unseen)
 
 
-def _adam(module: nn.Module, config: OptimConfig, weight_decay: float) -> torch.optim.AdamW:
-    """Return Adam over a network; the centroid of the bounded decoder learns at a tenth of the rate."""
+def _adam(module: nn.Module, config: PoseInvariantConfig, name: str) -> torch.optim.AdamW:
+    """Return the optimiser of a network; the centroid of the bounded decoder learns at a tenth of the rate."""
     slow = {id(one) for one in module.centroid_parameters()} if isinstance(module, BoundedMeshDecoder) else set()
+    whole = config.adversary.lr_share if name == "discriminator" else 1.0
     groups = [
-        {"params": [one for one in module.parameters() if (id(one) in slow) == is_slow], "share": share}
+        {"params": [one for one in module.parameters() if (id(one) in slow) == is_slow], "share": share * whole}
         for is_slow, share in ((False, 1.0), (True, CENTROID_RATE_SHARE))
     ]
-    kept = [group for group in groups if group["params"]]
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(kept, lr=config.lr, betas=betas, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.optim.lr,
+        betas=(config.optim.beta1, config.optim.beta2),
+        weight_decay=config.adversary.weight_decay if name == "discriminator" else 0.0,
+        fused=True,
+    )
