@@ -8,7 +8,13 @@ import torch
 from shapewright.geometry.cube_sphere import cube_sphere
 from shapewright.geometry.icosphere import icosphere
 from shapewright.losses.code_prior import code_prior_loss
-from shapewright.losses.domain_confusion import confusion_loss, reverse_gradient, standardised, uniform_cross_entropy
+from shapewright.losses.domain_confusion import (
+    confusion_loss,
+    directions,
+    reverse_gradient,
+    standardised,
+    uniform_cross_entropy,
+)
 from shapewright.losses.inflation import inflation_loss
 from shapewright.losses.view_prior import detection_loss, fooling_loss
 
@@ -59,6 +65,19 @@ def test_standardised_codes_have_no_mean_and_a_scale_that_no_gradient_flows_thro
 def test_codes_that_hardly_differ_are_not_blown_up():
     codes = 1 + 1e-6 * torch.randn(8, 6, dtype=DOUBLE)
     assert standardised(codes).abs().max() < 1e-5
+
+
+def test_directions_do_not_change_when_codes_shrink_and_give_no_gradient_towards_it():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(8, 6, dtype=DOUBLE, generator=generator).requires_grad_()
+    found = directions(codes)
+    assert torch.allclose(found.norm(dim=1), torch.full((8,), 6**0.5, dtype=DOUBLE))
+    assert torch.allclose(directions(0.01 * codes + 3), found)
+    weights = torch.randn(8, 6, dtype=DOUBLE, generator=generator)
+    (grad,) = torch.autograd.grad((weights * found).sum(), codes)
+    assert grad.sum(0).abs().max() < 1e-12  # moving all codes
+    assert abs(float((grad * codes.detach()).sum())) < 1e-12  # shrinking all codes
+    assert bool(directions(torch.ones(3, 2)).isfinite().all())
 
 
 def test_the_code_prior_is_the_mean_square_length():
