@@ -18,9 +18,10 @@ from shapewright.data.kato_renders import SPLITS, Split, kato_classes, read_kato
 from shapewright.data.lsm import lsm_classes, read_lsm_class
 from shapewright.data.picture_scaling import OBJECTS_AT_ONCE, resize_bytes
 from shapewright.data.picture_sets import PictureSet, PictureViews
-from shapewright.data.prepared_pictures import BinWidths, prepared_classes, read_prepared_class
+from shapewright.data.prepared_pictures import BinWidths, prepared_classes, prepared_voxel_rule, read_prepared_class
 from shapewright.data.shapenet import SYNSETS
 from shapewright.errors import UserError
+from shapewright.geometry.solid_voxels import rule_named
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,8 @@ def _read_free(folder: Path, name: str, split: Split, options: PictureOptions) -
 
 
 def _read_prepared(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
-    return read_prepared_class(folder, name, split).picture_set(name, _widths(options))
+    pictures = read_prepared_class(folder, name, split).picture_set(name, _widths(options))
+    return replace(pictures, voxel_rule=rule_named(prepared_voxel_rule(folder)))
 
 
 def _widths(options: PictureOptions) -> BinWidths:
@@ -250,6 +252,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
         _joined([part.voxels for part in parts]),
         _joined([part.points for part in parts]),
         _joined([part.targets for part in parts]),
+        first.voxel_rule,
     )
 
 

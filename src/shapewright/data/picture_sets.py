@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from shapewright.checks import check_shape
 from shapewright.geometry.cameras import Cameras, intrinsic_matrices
+from shapewright.geometry.solid_voxels import KATO32, VoxelRule
 from shapewright.rendering.projections import ParallelViews, project_perspective
 
 
@@ -95,6 +96,7 @@ class PictureSet:
         voxels: What is inside, 32 cells a side by the data set's rule, indexed by x, y, z of the world; for judging.
         points: Points on the surface, for judging.
         targets: Masks to be learned where they are not those of ``images``.
+        voxel_rule: How the voxels were made, and how predictions are to be compared with them.
     """
 
     images: UInt8[np.ndarray, "objects views channels size size"]
@@ -106,6 +108,7 @@ class PictureSet:
     voxels: Bool[np.ndarray, "objects 32 32 32"] | None = None
     points: Float[np.ndarray, "objects n 3"] | None = None
     targets: UInt8[np.ndarray, "objects views height width"] | None = None
+    voxel_rule: VoxelRule = KATO32
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -133,16 +136,16 @@ class PictureSet:
             if self.views.is_shared
             else replace(self.views, world_from_camera=self.views.world_from_camera[:count])
         )
-        return PictureSet(
-            self.images[:count],
-            views,
-            self.pose_bins[:count],
-            self.num_bins,
-            self.ids[:count],
-            self.categories[:count],
-            None if self.voxels is None else self.voxels[:count],
-            None if self.points is None else self.points[:count],
-            None if self.targets is None else self.targets[:count],
+        named = ("voxels", "points", "targets")
+        arrays = {name: value[:count] for name in named if (value := getattr(self, name)) is not None}
+        return replace(
+            self,
+            images=self.images[:count],
+            views=views,
+            pose_bins=self.pose_bins[:count],
+            ids=self.ids[:count],
+            categories=self.categories[:count],
+            **arrays,
         )
 
     def pictures(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n channels h w"]:

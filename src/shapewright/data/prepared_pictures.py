@@ -22,6 +22,7 @@ from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, named_objects
 from shapewright.data.picture_sets import PictureSet, PictureViews
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, count_view_bins, view_bins
+from shapewright.geometry.solid_voxels import KATO32
 from shapewright.io.files import read_json, write_error, write_json
 
 SCHEMA, LAYOUT = 1, "arrays"
@@ -244,6 +245,11 @@ def prepared_classes(folder: Path, split: Split) -> list[str]:
     manifest = read_json(folder / MANIFEST)
     source = stored_split(manifest, split)
     return sorted(name for name, sets in named_objects(folder).items() if sets.get(source))
+
+
+def prepared_voxel_rule(folder: Path) -> str:
+    """Return the name of the rule by which the voxels of a folder were made."""
+    return str(read_json(folder / MANIFEST).get("voxel_rule", KATO32.name))
 
 
 def stored_split(manifest: Mapping[str, Any], split: Split) -> Split:

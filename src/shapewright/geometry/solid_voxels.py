@@ -5,7 +5,7 @@ The rule is a part of every score that is measured with it. ``kernels.voxel_ops`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -77,6 +77,23 @@ def vpl_rule(resolution: int = 32, cube: Literal["unit", "pascal3d"] = "unit") -
 
 
 KATO32, KATO32_PADDED, VPL32, PASCAL32 = kato_rule(), kato_rule(padding=4), vpl_rule(), vpl_rule(cube="pascal3d")
+
+
+def rule_named(name: str) -> VoxelRule:
+    """Return a published rule by its name.
+
+    Raises:
+        ValueError: if there is no such rule.
+    """
+    rules = {rule.name: rule for rule in (KATO32, KATO32_PADDED, VPL32, PASCAL32)}
+    if name not in rules:
+        raise ValueError(f"There is no voxel rule {name!r}; known: {', '.join(rules)}.")
+    return rules[name]
+
+
+def padded(rule: VoxelRule, padding: int = 4) -> VoxelRule:
+    """Return the same rule in a larger grid, in which meshes that leave the cube do not leak."""
+    return replace(rule, name=f"{rule.name}_padded", padding=padding)
 
 
 def solid_voxels(

@@ -13,6 +13,7 @@ from shapewright.data.picture_sets import PictureSet
 from shapewright.errors import UserError
 from shapewright.export.html import write_report
 from shapewright.export.report import Panel, Report, Table, curves_of, metrics_table
+from shapewright.geometry.solid_voxels import padded
 from shapewright.io.files import atomic_write
 from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.drawings import six_sides
@@ -27,7 +28,6 @@ from shapewright.methods.pose_invariant.judging import (
 )
 from shapewright.methods.pose_invariant.trained import Checkpoint, Split, TrainedRun
 
-VOXEL_RULE = "kato32_padded"
 SHOWN_OBJECTS = 6
 _CURVES = {
     "loss": "",
@@ -85,7 +85,7 @@ def evaluate(
         "schema": 1,
         "method": "pose_invariant",
         "mode": opened.config.mode,
-        "protocol": f"{split} objects, every picture of each; voxels by {VOXEL_RULE}"
+        "protocol": f"{split} objects, every picture of each; voxels by {padded(pictures.voxel_rule).name}"
         + f"; Chamfer from {num_points} points" * bool(num_points and pictures.points is not None),
         "split": split,
         "checkpoint": opened.step,

@@ -17,15 +17,14 @@ from shapewright.analysis.view_variance import view_variance
 from shapewright.data.picture_sets import PictureSet
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh, sample_surface
-from shapewright.kernels.voxel_ops import kato_voxels
+from shapewright.geometry.solid_voxels import VoxelRule, padded
+from shapewright.kernels.voxel_ops import solid_voxels
 from shapewright.losses.silhouette_pictures import coverage_iou
 from shapewright.methods.pose_invariant.batches import resized_masks
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.metrics.grid_iou import grid_iou
 from shapewright.metrics.mmd import MmdResult, mean_binned_mmd, mean_pairwise_mmd
 
-# Cells added on each side of the grid, so that a mesh that leaves it is not emptied.
-PADDING = 4
 F_SCORE_DISTANCE = 0.01
 TURNS_DEG = (90, 180)
 _CHUNK = 96
@@ -72,8 +71,8 @@ def predict(method: PoseInvariantMethod, pictures: PictureSet) -> Predictions:
 def shape_rows(pictures: PictureSet, found: Predictions, num_points: int = 10_000) -> dict[str, Float[Tensor, "o v"]]:
     """Return the metrics of every mesh against the truth, by name; those of which there is no truth are left out.
 
-    * ``voxel_iou_32``: by the rule kato32_padded; ``voxel_iou_32_unpadded`` by kato32, which empties meshes that leave
-      the cube, and ``leak_share`` tells where both differ.
+    * ``voxel_iou_32``: by the rule of the data set in a padded grid, such as kato32_padded; ``voxel_iou_32_unpadded``
+      by the rule itself, which empties meshes that leave the cube, and ``leak_share`` tells where both differ.
     * ``chamfer_x1000``: mean squared distances both ways, added, times 1000; the longest side of an object is 1.
     * ``f_score_1pct``: harmonic mean of the shares of points nearer than 0.01.
 
@@ -84,11 +83,12 @@ def shape_rows(pictures: PictureSet, found: Predictions, num_points: int = 10_00
     """
     rows: dict[str, Tensor] = {}
     if pictures.voxels is not None:
-        truth = torch.from_numpy(pictures.voxels)[:, None]
-        padded, plain = _voxels(found, PADDING), _voxels(found, 0)
-        rows["voxel_iou_32"] = grid_iou(padded, truth)
+        truth = torch.tensor(pictures.voxels)[:, None]
+        rule = pictures.voxel_rule
+        kept, plain = _voxels(found, padded(rule)), _voxels(found, rule)
+        rows["voxel_iou_32"] = grid_iou(kept, truth)
         rows["voxel_iou_32_unpadded"] = grid_iou(plain, truth)
-        rows["leak_share"] = (padded != plain).flatten(2).any(2).double()
+        rows["leak_share"] = (kept != plain).flatten(2).any(2).double()
     if pictures.points is not None and num_points:
         rows |= _point_rows(pictures.points, found, num_points)
     return rows
@@ -168,7 +168,7 @@ def controls(train: PictureSet, judged: PictureSet) -> dict[str, float]:
     """
     if train.voxels is None or judged.voxels is None:
         return {}
-    truth, known = torch.from_numpy(judged.voxels), torch.from_numpy(train.voxels)
+    truth, known = torch.tensor(judged.voxels), torch.tensor(train.voxels)
     of_class = {name: np.array([c == name for c in train.categories]) for name in judged.classes}
     means = {name: known[own].float().mean(0) > _MAJORITY for name, own in of_class.items() if own.any()}
     scores = [float(grid_iou(means[c], truth[i])) for i, c in enumerate(judged.categories) if c in means]
@@ -193,10 +193,8 @@ def mean_by_class(rows: dict[str, Float[Tensor, "o v"]], categories: Sequence[st
     return table
 
 
-def _voxels(found: Predictions, padding: int) -> Bool[Tensor, "o v g g g"]:
-    shape = found.vertices.shape[:2]
-    grids = [kato_voxels(Mesh(vertices, found.faces), padding=padding) for vertices in found.vertices.flatten(0, 1)]
-    return torch.stack(grids).unflatten(0, shape)
+def _voxels(found: Predictions, rule: VoxelRule) -> Bool[Tensor, "o v g g g"]:
+    return solid_voxels(found.vertices.flatten(0, 1), found.faces, rule).unflatten(0, found.vertices.shape[:2])
 
 
 def _point_rows(truth: Float[np.ndarray, "o n 3"], found: Predictions, num_points: int) -> dict[str, Tensor]:
