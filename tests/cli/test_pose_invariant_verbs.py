@@ -1,0 +1,93 @@
+"""The commands of a run of pictures, as a person types them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shapewright.cli.main import main
+from shapewright.io.meshes import read_mesh
+from tests.methods.picture_family import write_ellipsoids
+
+SMALL = [
+    *("--network.encoder-widths", "8", "8", "8", "--network.encoder-hidden", "16", "--network.code-dim", "8"),
+    *("--network.decoder-hidden", "16", "--network.discriminator-hidden", "8", "--optim.batch-size", "4"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verbs")
+    data = write_ellipsoids(folder / "data", sizes={"train": 5, "test": 3})
+    words = ["--data", str(data), "--out", str(folder / "run"), "--steps", "2", "--device", "cpu"]
+    assert main(["train", "pose_invariant", "--mode", "plain", *words, *SMALL]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def photo(run, tmp_path):
+    pixels = np.zeros((90, 120, 4), np.uint8)
+    pixels[20:70, 30:100] = (200, 100, 50, 255)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_runs_are_measured_in_one_table(run, capsys):
+    assert main(["eval", str(run), str(run), "--points", "200"]) == 0
+    text = capsys.readouterr().out
+    assert "voxel_iou_32" in text
+    assert "mean of the classes" in text
+    assert json.loads((run / "metrics.json").read_text())["mode"] == "plain"
+
+
+def test_one_picture_becomes_a_mesh(run, photo, tmp_path, capsys):
+    assert main(["reconstruct", str(photo), "--run", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "azimuth_deg" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "mesh.obj",
+        "mesh.glb",
+        "turntable.png",
+        "turntable.gif",
+        "input.png",
+        "overlay.png",
+        "result.json",
+    }
+    assert read_mesh(tmp_path / "out" / "mesh.glb").num_vertices == 642
+
+
+def test_a_picture_that_cannot_be_used_is_one_sentence(run, photo, tmp_path, capsys):
+    Image.open(photo).convert("RGB").save(tmp_path / "opaque.png")
+    assert main(["reconstruct", str(tmp_path / "opaque.png"), "--run", str(run)]) == 2
+    assert "no transparent pixel" in capsys.readouterr().err
+    assert main(["reconstruct", str(photo), "--run", str(run), "--no-framing"]) == 2
+    assert "must have 64 x 64" in capsys.readouterr().err
+    assert main(["reconstruct", str(photo), "--run", str(run), "--category", "dog"]) == 2
+    assert "has not learned 'dog'" in capsys.readouterr().err
+    assert not (run / "reconstructions").exists()
+
+
+def test_the_map_the_curves_and_the_way_are_drawn(run, photo, tmp_path):
+    assert main(["embed", str(run), "--method", "pca"]) == 0
+    assert (run / "media" / "embedding.png").is_file()
+    assert main(["plot", str(run), "--out", str(tmp_path / "curves.svg")]) == 0
+    assert main(["interpolate", str(run), str(photo), str(photo), "--steps", "2", "--out", str(tmp_path / "way")]) == 0
+    assert (tmp_path / "way" / "interpolation.png").is_file()
+
+
+def test_meshes_are_exported_and_pictures_of_a_surface_are_not_drawn(run, capsys):
+    assert main(["export", str(run), "--format", "ply"]) == 0
+    assert len(list((run / "meshes").glob("*.ply"))) == 3
+    assert main(["render", str(run)]) == 2
+    assert "pose_invariant" in capsys.readouterr().err
+
+
+def test_a_missing_class_is_told_with_those_that_are_there(run, tmp_path, capsys):
+    data = json.loads((run / "run.json").read_text())["data"]
+    words = ["train", "pose_invariant", "--data", data, "--out", str(tmp_path / "no"), "--data.classes", "car"]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert "car" in message
+    assert "egg" in message
+    assert not (tmp_path / "no").exists()
