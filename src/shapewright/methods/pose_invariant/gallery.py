@@ -152,7 +152,7 @@ def decoded(opened: TrainedRun, codes: Float[Tensor, "n code"], category: int = 
 def _picture(opened: TrainedRun, name: str) -> Float[Tensor, "channels size size"]:
     """Return a picture that a person names: a file, or an object of the run's data and one of its views."""
     if Path(name).is_file():
-        return framed_picture(Path(name), opened.method.kind.size, opened.framing_px)
+        return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px))
     stem, _, view = name.rpartition(":")
     known: list[str] = []
     for split in ("test", "val", "train"):

@@ -7,6 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from shapewright.data.picture_folders import open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.checkpoint import load_checkpoint
@@ -68,6 +72,12 @@ class TrainedRun:
     def rig(self) -> OrbitRig:
         """Return how far from the objects the cameras of its pictures stood, and how much they saw."""
         return OrbitRig(float(self.run.info["camera_distance"]), self.method.kind.half_angle_deg)
+
+    def coloured_as_data(self, picture: Float[Tensor, "4 size size"]) -> Float[Tensor, "4 size size"]:
+        """Return a picture of a person with its colours turned, where the run has learned from turned ones."""
+        if not self.config.data.invert_colours:
+            return picture
+        return torch.cat([picture[3:] - picture[:3], picture[3:]])
 
     @property
     def data(self) -> Path:

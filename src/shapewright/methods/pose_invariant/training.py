@@ -23,6 +23,7 @@ from shapewright.engine.schedule import Moment
 from shapewright.engine.start import Start
 from shapewright.engine.trainer import Trainer, TrainResult
 from shapewright.errors import UserError
+from shapewright.geometry.mesh import Mesh
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.batches import BatchRule, BatchSource
@@ -196,8 +197,6 @@ class Media:
         made, given = training_grids(vertices, faces, self._poses, self._method.kind.half_angle_deg, self._shown)
         write_image(trainer.run.media / f"gen_{trainer.step:06d}.png", made)
         write_image(trainer.run.media / "gt.png", given)
-        from shapewright.geometry.mesh import Mesh
-
         write_mesh(trainer.run.meshes / "training.obj", Mesh(vertices[0], faces))
 
 
