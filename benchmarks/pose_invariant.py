@@ -57,9 +57,7 @@ def config_of(mode: str, steps: int | None, views_per_object: int | None = None)
     if mode == "prior":
         config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, code_prior_weight=PRIOR_WEIGHT))
     if mode == "view_prior":
-        config = dataclasses.replace(
-            config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT, lr_share=1.0)
-        )
+        config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT))
     if mode == "multi_view":
         config = dataclasses.replace(
             config, optim=dataclasses.replace(config.optim, batch_size=config.optim.batch_size // 2)
