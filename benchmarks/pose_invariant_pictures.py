@@ -4,7 +4,7 @@
 
 The objects are spread evenly over the test set, each from another side, whatever came of them; the last row of each is
 the true shape, as the voxels of the data set have it. Writes ``OUT_sides.jpg``, ``OUT_map_NAME.png`` for each run and
-``OUT_way.jpg``, the way from the first object to the last with the first run.
+``OUT_way.jpg``, the way from the first object to the last, with the run named pose_invariant or else the first.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ def main() -> None:
     write_image(arguments.out.with_name(arguments.out.name + "_sides.jpg"), sheet)
     for name, run in runs.items():
         gallery.embed(run, arguments.out.with_name(f"{arguments.out.name}_map_{name}"))
-    one = next(iter(found.values())).codes
+    chosen = "pose_invariant" if "pose_invariant" in runs else next(iter(runs))
+    one = found[chosen].codes
     share = torch.linspace(0, 1, 6)[:, None]
     way = one[shown[0], 3] * (1 - share) + one[shown[-1], 3] * share
-    strip, _ = draw_strip(gallery.decoded(first, way))
+    strip, _ = draw_strip(gallery.decoded(runs[chosen], way))
     write_image(arguments.out.with_name(arguments.out.name + "_way.jpg"), strip)
 
 
