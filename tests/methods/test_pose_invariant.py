@@ -14,7 +14,7 @@ from shapewright.errors import UserError
 from shapewright.io.meshes import read_mesh
 from shapewright.methods.pose_invariant import gallery
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
-from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
 from shapewright.methods.pose_invariant.judging import predict, shape_rows
 from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
@@ -153,6 +153,14 @@ def test_a_run_is_judged_on_held_out_objects_and_reported(trained):
     assert "egg" in (trained / "metrics.md").read_text()
     assert (trained / "report.html").stat().st_size > 10_000
     assert read_mesh(trained / "meshes" / "mesh.glb").num_vertices == 642
+
+
+def test_runs_of_one_class_each_make_a_table_with_their_mean(trained):
+    one = evaluate(trained, num_points=0)
+    other = {**one, "by_class": {"ham": {name: value + 1 for name, value in one["by_class"]["egg"].items()}}}
+    text = metrics_text([("eggs", one), ("hams", other)])
+    row = next(line for line in text.splitlines() if "mean of the classes" in line)
+    assert float(row.split("|")[3]) == pytest.approx(one["by_class"]["egg"]["voxel_iou_32"] + 0.5, abs=1e-3)
 
 
 def test_the_truth_scores_one_and_a_mesh_out_of_the_grid_is_told(trained):

@@ -111,7 +111,7 @@ def evaluate(
 
 
 def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Return tables in Markdown: a row a run, and a row a class of each run.
+    """Return tables in Markdown: a row a run, a row a class of each run, and their mean if runs share no class.
 
     Args:
         results: Name of each run, and what ``evaluate`` returned.
@@ -130,7 +130,8 @@ def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         for label, row in result["by_class"].items():
             lines.append(f"| {name} | {label} | " + " | ".join(_number(row.get(metric)) for metric in metrics) + " |")
             means.append([row.get(metric, np.nan) for metric in metrics])
-    if len(means) > 1:
+    labels = [label for _, result in results for label in result["by_class"]]
+    if len(results) > 1 and len(set(labels)) == len(labels):
         cells = [_number(value) for value in np.mean(means, axis=0)]
         lines.append("| all | mean of the classes | " + " | ".join(cells) + " |")
     for name, result in results:
