@@ -48,3 +48,22 @@ def check_range(name: str, value: float, lowest: float, highest: float = math.in
     """
     if not lowest <= value <= highest:
         raise ValueError(f"{name} must lie in [{lowest}, {highest}], got {value}.")
+
+
+def check_faces(faces: Tensor, num_vertices: int, name: str = "faces", columns: int = 3) -> None:
+    """Raise unless ``faces`` is a table of vertex indices.
+
+    Args:
+        faces: One row a face.
+        num_vertices: How many vertices there are.
+        name: How the caller calls the table.
+        columns: Indices in a row.
+
+    Raises:
+        ValueError: if there are not as many indices in a row, or one names a missing vertex.
+    """
+    check_shape(name, faces, (None, columns))
+    if faces.numel():
+        lowest, highest = (int(end) for end in faces.aminmax())
+        if lowest < 0 or highest >= num_vertices:
+            raise ValueError(f"{name} must name vertices 0 to {num_vertices - 1}, got {lowest} to {highest}.")

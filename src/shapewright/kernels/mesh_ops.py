@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from shapewright.checks import check_shape
+from shapewright.checks import check_faces, check_shape
 from shapewright.kernels.backends import choose, load
 from shapewright.kernels.pool import run_slices
 from shapewright.kernels.reference import flatness as reference
@@ -38,10 +38,7 @@ def flatness(vertices: Float[Tensor, "images vertices 3"], edges: Int64[Tensor, 
     if choose(vertices.device.type) != "cpu" or vertices.dtype not in (torch.float32, torch.float64):
         return reference.flatness(vertices, edges)
     whole = edges[edges[:, 3] >= 0]
-    if whole.numel():
-        lowest, highest = (int(end) for end in whole.aminmax())
-        if lowest < 0 or highest >= vertices.shape[1]:
-            raise ValueError(f"edges must name vertices 0 to {vertices.shape[1] - 1}, got {lowest} to {highest}.")
+    check_faces(whole, vertices.shape[1], "edges", 4)
     return _Flatness.apply(vertices, whole)
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from torch import Tensor
 
-from shapewright.checks import check_range, check_shape
+from shapewright.checks import check_faces, check_range, check_shape
 from shapewright.kernels.backends import choose, load
 from shapewright.kernels.pool import run_slices
 from shapewright.kernels.reference import nmr_pictures as reference_pictures
@@ -57,7 +57,7 @@ def rasterize(
     """
     _check(screen, faces, rule)
     if not _uses_numba(screen):
-        return _drawer(screen).rasterize(screen, faces, rule)
+        return _elsewhere(screen, "rasterizer", reference).rasterize(screen, faces, rule)
     ids = torch.full((len(screen), rule.size, rule.size), -1, dtype=torch.int32)
     depth = torch.full(ids.shape, torch.inf)
     kernel = load("cpu", "rasterizer").rasterize
@@ -79,7 +79,7 @@ def cover(screen: Screen, faces: Faces, rule: RasterRule) -> Bool[Tensor, "image
     """
     _check(screen, faces, rule)
     if not _uses_numba(screen):
-        return _drawer(screen).cover(screen, faces, rule)
+        return _elsewhere(screen, "rasterizer", reference).cover(screen, faces, rule)
     mask = torch.zeros(len(screen), rule.size, rule.size, dtype=torch.uint8)
     kernel = load("cpu", "rasterizer").cover
     _run_images(len(screen), partial(kernel, *_mesh(screen, faces), rule.least_depth, mask.numpy()))
@@ -110,8 +110,9 @@ def outline_backward(
     _check_pixels(screen, rule, mask, grad)
     check_shape("edges", edges, (None, 4))
     if not _uses_numba(screen):
-        module = load("warp", "rasterizer") if _uses_warp(screen) else reference_silhouettes
-        return module.outline_backward(screen, edges, rule, mask, grad, steps)
+        return _elsewhere(screen, "rasterizer", reference_silhouettes).outline_backward(
+            screen, edges, rule, mask, grad, steps
+        )
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     arrays = _array(screen.double()), _array(edges.int()), rule.least_depth, _array(mask.view(torch.uint8))
     kernel = load("cpu", "silhouettes").outline_backward
@@ -140,8 +141,7 @@ def nmr_backward(
     """
     _check_pixels(screen, rule, ids, grad)
     if not _uses_numba(screen):
-        module = load("warp", "nmr_pictures") if _uses_warp(screen) else reference_silhouettes
-        return module.nmr_backward(screen, faces, rule, ids, grad)
+        return _elsewhere(screen, "nmr_pictures", reference_pictures).nmr_backward(screen, faces, rule, ids, grad)
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     arrays = *_mesh(screen, faces), rule.least_depth, _array(ids), _array(grad)
     kernel = load("cpu", "silhouettes").nmr_backward
@@ -176,8 +176,9 @@ def nmr_pictures_backward(
     check_shape("picture", picture, (*ids.shape, None))
     check_shape("grad", grad, tuple(picture.shape))
     if not _uses_numba(screen):
-        module = load("warp", "nmr_pictures") if _uses_warp(screen) else reference_pictures
-        return module.nmr_pictures_backward(screen, faces, ids, picture, grad)
+        return _elsewhere(screen, "nmr_pictures", reference_pictures).nmr_pictures_backward(
+            screen, faces, ids, picture, grad
+        )
     by_screen = torch.zeros(*screen.shape[:2], 2, dtype=torch.float64)
     # By columns and by rows, so that every line is read in order.
     lines = [_array(torch.stack([part.transpose(1, 2), part], dim=1)) for part in (ids, picture, grad)]
@@ -251,12 +252,9 @@ def _uses_numba(screen: Tensor) -> bool:
     return choose(screen.device.type) == "cpu"
 
 
-def _uses_warp(screen: Tensor) -> bool:
-    return choose(screen.device.type) == "warp"
-
-
-def _drawer(screen: Tensor) -> ModuleType:
-    return load("warp", "rasterizer") if _uses_warp(screen) else reference
+def _elsewhere(screen: Tensor, name: str, plain: ModuleType) -> ModuleType:
+    """Return Warp's module of a name where Warp is used, the reference otherwise."""
+    return load("warp", name) if choose(screen.device.type) == "warp" else plain
 
 
 def _run_images(images: int, job: Callable[[int, int], Any]) -> None:
@@ -279,12 +277,8 @@ def _nmr_scratch(size: int, num_faces: int, dtype: np.dtype) -> tuple[np.ndarray
 
 def _check(screen: Tensor, faces: Tensor, rule: RasterRule) -> None:
     check_shape("screen", screen, (None, None, 3))
-    check_shape("faces", faces, (None, 3))
     check_range("size", rule.size, 1)
-    if faces.numel():
-        lowest, highest = (int(end) for end in faces.aminmax())
-        if lowest < 0 or highest >= screen.shape[1]:
-            raise ValueError(f"faces must name vertices 0 to {screen.shape[1] - 1}, got {lowest} to {highest}.")
+    check_faces(faces, screen.shape[1])
 
 
 def _check_pixels(screen: Tensor, rule: RasterRule, samples: Tensor, grad: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from shapewright.checks import check_shape
+from shapewright.checks import check_faces, check_shape
 from shapewright.geometry import solid_voxels as definition
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.solid_voxels import KATO32, VoxelRule, kato_rule, vpl_rule
@@ -59,11 +59,7 @@ def solid_voxels(
         ValueError: if a shape does not fit, or a face names a missing vertex.
     """
     check_shape("vertices", vertices, (None, None, 3))
-    check_shape("faces", faces, (None, 3))
-    if faces.numel():
-        lowest, highest = (int(end) for end in faces.aminmax())
-        if lowest < 0 or highest >= vertices.shape[1]:
-            raise ValueError(f"faces must name vertices 0 to {vertices.shape[1] - 1}, got {lowest} to {highest}.")
+    check_faces(faces, vertices.shape[1])
     if choose("cpu") != "cpu":
         grids = [definition.solid_voxels(one, faces, rule) for one in vertices.detach().cpu()]
         side = rule.resolution

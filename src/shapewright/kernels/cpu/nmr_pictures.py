@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from shapewright.kernels.cpu.rasterizer import OPTIONS, face_area
-from shapewright.kernels.cpu.silhouettes import far_end, push
+from shapewright.kernels.cpu.silhouettes import edge_lines, far_sample, last_inside, push
 
 
 @njit(inline="always")
@@ -23,18 +23,13 @@ def _edge(a0, a1, b0, b1, c0, c1, f, ids, colors, slopes, eps):
     """Return the gradient along d1 of both ends of one edge of the face ``f``."""
     n = ids.shape[0]
     by_a, by_b = 0.0, 0.0
-    slope = (b1 - a1) / (b0 - a0)
-    outward = 1 if a1 + slope * (c0 - a0) > c1 else -1
-    first = int(np.ceil(min(max(min(a0, b0), 0.0), float(n))))
-    last = int(np.floor(max(min(max(a0, b0), n - 1.0), -1.0)))
+    slope, outward, first, last = edge_lines(a0, a1, b0, b1, c0, c1, n)
     for d0 in range(first, last + 1):
         crossing = a1 + slope * (d0 - a0)
-        if not (crossing > -1.0 and crossing < n):
+        inner = last_inside(crossing, outward, n)
+        if inner < 0:
             continue
-        inner = int(np.floor(crossing)) if outward > 0 else int(np.ceil(crossing))
         outer = inner + outward
-        if inner < 0 or inner >= n or outer < 0 or outer >= n:
-            continue
         has_a, has_b = b0 != d0, a0 != d0
         share_a = (b0 - a0) / (b0 - d0) if has_a else 0.0
         share_b = (b0 - a0) / (d0 - a0) if has_b else 0.0
@@ -45,8 +40,7 @@ def _edge(a0, a1, b0, b1, c0, c1, f, ids, colors, slopes, eps):
                 if gain > 0.0:
                     sum_a += gain * push(share_a, d1 - crossing, eps)
                     sum_b += gain * push(share_b, d1 - crossing, eps)
-        far = min(max(far_end(a0, a1, b0, b1, c0, c1, float(d0), crossing), 0.0), n - 1.0)
-        stop = int(np.ceil(far)) if outward > 0 else int(np.floor(far))
+        stop = far_sample(a0, a1, b0, b1, c0, c1, float(d0), crossing, outward, n)
         for d1 in range(min(inner, stop), max(inner, stop) + 1):
             if ids[d0, d1] != f:
                 continue

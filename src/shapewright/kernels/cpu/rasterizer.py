@@ -39,6 +39,19 @@ def last_sample(high, n):
 
 
 @njit(inline="always")
+def corners(points, a, b, c):
+    """Return x and y of the three corners of a face."""
+    return points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+
+
+@njit(inline="always")
+def sample_box(ax, ay, bx, by, cx, cy, margin, n):
+    """Return the first and last columns, and the first and last rows, of the samples around a face."""
+    left, right = first_sample(min(ax, bx, cx) - margin, n), last_sample(max(ax, bx, cx) + margin, n)
+    return left, right, first_sample(min(ay, by, cy) - margin, n), last_sample(max(ay, by, cy) + margin, n)
+
+
+@njit(inline="always")
 def _owns_border(dx, dy):
     return dy < 0.0 or (dy == 0.0 and dx > 0.0)
 
@@ -64,16 +77,15 @@ def rasterize(screen, faces, near, is_parallel, culls, face_id, depth, lo, hi):
             if area < 0.0:
                 b, c = c, b
                 area = -area
-            ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
-            cx, cy = points[c, 0], points[c, 1]
+            ax, ay, bx, by, cx, cy = corners(points, a, b, c)
             if is_parallel:
                 wa, wb, wc = points[a, 2] / area, points[b, 2] / area, points[c, 2] / area
             else:
                 wa, wb, wc = 1.0 / (area * points[a, 2]), 1.0 / (area * points[b, 2]), 1.0 / (area * points[c, 2])
             border_a, border_b = _owns_border(cx - bx, cy - by), _owns_border(ax - cx, ay - cy)
             border_c = _owns_border(bx - ax, by - ay)
-            left, right = first_sample(min(ax, bx, cx), n), last_sample(max(ax, bx, cx), n)
-            for i in range(first_sample(min(ay, by, cy), n), last_sample(max(ay, by, cy), n) + 1):
+            left, right, top, bottom = sample_box(ax, ay, bx, by, cx, cy, 0.0, n)
+            for i in range(top, bottom + 1):
                 y = i + 0.5
                 row_a, row_b, row_c = (cx - bx) * (y - by), (ax - cx) * (y - cy), (bx - ax) * (y - ay)
                 for j in range(left, right + 1):
@@ -107,12 +119,11 @@ def cover(screen, faces, near, mask, lo, hi):
                 continue
             if area < 0.0:
                 b, c = c, b
-            ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
-            cx, cy = points[c, 0], points[c, 1]
+            ax, ay, bx, by, cx, cy = corners(points, a, b, c)
             border_a, border_b = _owns_border(cx - bx, cy - by), _owns_border(ax - cx, ay - cy)
             border_c = _owns_border(bx - ax, by - ay)
-            left, right = first_sample(min(ax, bx, cx), n), last_sample(max(ax, bx, cx), n)
-            for i in range(first_sample(min(ay, by, cy), n), last_sample(max(ay, by, cy), n) + 1):
+            left, right, top, bottom = sample_box(ax, ay, bx, by, cx, cy, 0.0, n)
+            for i in range(top, bottom + 1):
                 y = i + 0.5
                 row_a, row_b, row_c = (cx - bx) * (y - by), (ax - cx) * (y - cy), (bx - ax) * (y - ay)
                 for j in range(left, right + 1):

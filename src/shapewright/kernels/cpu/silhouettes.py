@@ -50,11 +50,32 @@ def push(share, distance, eps):
 
 
 @njit(inline="always")
-def far_end(a0, a1, b0, b1, c0, c1, d0, crossing):
-    """Return where the line ``d0`` leaves the face on the other side of the edge A-B."""
+def edge_lines(a0, a1, b0, b1, c0, c1, n):
+    """Return the slope of the edge A-B, which way is out of the face, and the first and last lines that cross it."""
+    slope = (b1 - a1) / (b0 - a0)
+    outward = 1 if a1 + slope * (c0 - a0) > c1 else -1
+    first = int(np.ceil(min(max(min(a0, b0), 0.0), float(n))))
+    return slope, outward, first, int(np.floor(max(min(max(a0, b0), n - 1.0), -1.0)))
+
+
+@njit(inline="always")
+def last_inside(crossing, outward, n):
+    """Return the last sample before a crossing, seen from the face; -1 unless it and the next are in the image."""
+    if not (crossing > -1.0 and crossing < n):
+        return -1
+    inner = int(np.floor(crossing)) if outward > 0 else int(np.ceil(crossing))
+    return inner if 0 <= inner < n and 0 <= inner + outward < n else -1
+
+
+@njit(inline="always")
+def far_sample(a0, a1, b0, b1, c0, c1, d0, crossing, outward, n):
+    """Return the sample where the line ``d0`` leaves the face on the other side of the edge A-B."""
     if (d0 - a0) * (d0 - c0) < 0.0:
-        return a1 + (c1 - a1) * ((d0 - a0) / (c0 - a0))
-    return b1 + (c1 - b1) * ((d0 - b0) / (c0 - b0)) if b0 != c0 else crossing
+        far = a1 + (c1 - a1) * ((d0 - a0) / (c0 - a0))
+    else:
+        far = b1 + (c1 - b1) * ((d0 - b0) / (c0 - b0)) if b0 != c0 else crossing
+    far = min(max(far, 0.0), n - 1.0)
+    return int(np.ceil(far)) if outward > 0 else int(np.floor(far))
 
 
 @njit(**OPTIONS)
@@ -64,18 +85,13 @@ def _nmr_edge(
     """Return the gradient along d1 of both ends of one edge of the face ``f``."""
     n = lines.shape[0]
     by_a, by_b = 0.0, 0.0
-    slope = (b1 - a1) / (b0 - a0)
-    outward = 1 if a1 + slope * (c0 - a0) > c1 else -1
-    first = int(np.ceil(min(max(min(a0, b0), 0.0), float(n))))
-    last = int(np.floor(max(min(max(a0, b0), n - 1.0), -1.0)))
+    slope, outward, first, last = edge_lines(a0, a1, b0, b1, c0, c1, n)
     for d0 in range(first, last + 1):
         crossing = a1 + slope * (d0 - a0)
-        if not (crossing > -1.0 and crossing < n):
+        inner = last_inside(crossing, outward, n)
+        if inner < 0:
             continue
-        inner = int(np.floor(crossing)) if outward > 0 else int(np.ceil(crossing))
         outer = inner + outward
-        if inner < 0 or inner >= n or outer < 0 or outer >= n:
-            continue
         has_a, has_b = b0 != d0, a0 != d0
         share_a = (b0 - a0) / (b0 - d0) if has_a else 0.0
         share_b = (b0 - a0) / (d0 - a0) if has_b else 0.0
@@ -90,8 +106,7 @@ def _nmr_edge(
                 sum_a += values[d0, k] / (share_a * distance + eps_a)
                 sum_b += values[d0, k] / (share_b * distance + eps_b)
         if lines[d0, outer] < 0:
-            far = min(max(far_end(a0, a1, b0, b1, c0, c1, float(d0), crossing), 0.0), n - 1.0)
-            stop = int(np.ceil(far)) if outward > 0 else int(np.floor(far))
+            stop = far_sample(a0, a1, b0, b1, c0, c1, float(d0), crossing, outward, n)
             for k in range(min(inner, stop), max(inner, stop) + 1):
                 if lines[d0, k] == f and wishes[d0, k] > 0:
                     sum_a += wishes[d0, k] * push(share_a, k - crossing, eps)

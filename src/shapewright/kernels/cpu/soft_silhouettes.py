@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from shapewright.kernels.cpu.rasterizer import OPTIONS, face_area, first_sample, last_sample
+from shapewright.kernels.cpu.rasterizer import OPTIONS, corners, face_area, sample_box
 
 
 @njit(inline="always")
@@ -58,10 +58,8 @@ def soft_cover(screen, faces, near, sigma, cutoff, empty, lo, hi):
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             if face_area(points, a, b, c, near) == 0.0:
                 continue
-            ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
-            cx, cy = points[c, 0], points[c, 1]
-            left, right = first_sample(min(ax, bx, cx) - margin, n), last_sample(max(ax, bx, cx) + margin, n)
-            top, bottom = first_sample(min(ay, by, cy) - margin, n), last_sample(max(ay, by, cy) + margin, n)
+            ax, ay, bx, by, cx, cy = corners(points, a, b, c)
+            left, right, top, bottom = sample_box(ax, ay, bx, by, cx, cy, margin, n)
             for i in range(top, bottom + 1):
                 for j in range(left, right + 1):
                     x, y = j + 0.5, i + 0.5
@@ -88,10 +86,8 @@ def soft_backward(screen, faces, near, sigma, cutoff, empty, grad, by_screen, lo
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             if face_area(points, a, b, c, near) == 0.0:
                 continue
-            ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
-            cx, cy = points[c, 0], points[c, 1]
-            left, right = first_sample(min(ax, bx, cx) - margin, n), last_sample(max(ax, bx, cx) + margin, n)
-            top, bottom = first_sample(min(ay, by, cy) - margin, n), last_sample(max(ay, by, cy) + margin, n)
+            ax, ay, bx, by, cx, cy = corners(points, a, b, c)
+            left, right, top, bottom = sample_box(ax, ay, bx, by, cx, cy, margin, n)
             for i in range(top, bottom + 1):
                 for j in range(left, right + 1):
                     rest = float(empty[image, i, j]) * grad[image, i, j]

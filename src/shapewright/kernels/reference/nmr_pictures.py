@@ -6,7 +6,8 @@ lies on the other side of an edge. Sample d1 of a line pushes the edge by
     max(0, sum_c (I_c[d1] - I_c[i]) g_c[d1])    beyond the edge, i the last sample inside, if that shows the face
     max(0, sum_c (I_c[d1] - I_c[q]) g_c[d1])    within the face, q the first sample outside
 
-With the mask as the only channel that is the gradient of silhouettes (``reference/silhouettes.py``).
+With the mask as the only channel that is the gradient of silhouettes: empty samples that want to be covered pull the
+edge outwards, and covered samples of the face that want to be empty push it inwards, where the outline is.
 """
 
 from __future__ import annotations
@@ -39,6 +40,34 @@ def nmr_pictures_backward(
     items = zip(points, ids.long(), picture.detach().double(), grad.double(), strict=True)
     found = [_image(*item, faces) for item in items]
     return torch.stack(found) if found else points[..., :2]
+
+
+def nmr_backward(
+    screen: Float[Tensor, "images vertices 3"],
+    faces: Int64[Tensor, "faces 3"],
+    rule: RasterRule,
+    ids: Int32[Tensor, "images samples samples"],
+    grad: Float[Tensor, "images size size"],
+) -> Float64[Tensor, "images vertices 2"]:
+    """Return the gradient of silhouettes by x and y of vertices.
+
+    Args:
+        screen: x and y in samples, and the depth.
+        faces: Vertex indices.
+        rule: Which faces are drawn.
+        ids: Nearest face of each sample.
+        grad: Gradient by the silhouette's pixels.
+    """
+    return nmr_pictures_backward(screen, faces, ids, *mask_as_picture(rule, ids, grad))
+
+
+def mask_as_picture(
+    rule: RasterRule, ids: Int32[Tensor, "images n n"], grad: Float[Tensor, "images size size"]
+) -> tuple[Float64[Tensor, "images n n 1"], Float64[Tensor, "images n n 1"]]:
+    """Return the mask as a picture of one channel, and the gradient by its samples."""
+    supersample = rule.size // grad.shape[-1] if grad.numel() else 1
+    wishes = grad.double().repeat_interleave(supersample, 1).repeat_interleave(supersample, 2) / supersample**2
+    return (ids >= 0).double()[..., None], wishes[..., None]
 
 
 def _image(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from shapewright.kernels.reference.rasterizer import RasterRule, face_areas_on_screen, samples_in_boxes
@@ -127,55 +127,6 @@ def _reached(
     return total
 
 
-def nmr_backward(
-    screen: Float[Tensor, "images vertices 3"],
-    faces: Int64[Tensor, "faces 3"],
-    rule: RasterRule,
-    ids: Int32[Tensor, "images samples samples"],
-    grad: Float[Tensor, "images size size"],
-) -> Float64[Tensor, "images vertices 2"]:
-    """Return the gradient of the Neural Mesh Renderer (arXiv:1711.07566, section 3.2, as its program computes it).
-
-    On each line of samples that crosses an edge of a visible face, empty samples that want to be covered pull the edge
-    outwards, and covered samples of this face that want to be empty push it inwards, each with a weight that falls with
-    the distance.
-
-    Args:
-        screen: x and y in samples, and the depth.
-        faces: Vertex indices.
-        rule: Which faces are drawn.
-        ids: Nearest face of each sample.
-        grad: Gradient by the silhouette's pixels.
-    """
-    points = screen.detach().double()
-    supersample = rule.size // grad.shape[-1] if grad.numel() else 1
-    wishes = grad.double().repeat_interleave(supersample, 1).repeat_interleave(supersample, 2) / supersample**2
-    found = [_nmr_of_image(*item, faces, rule) for item in zip(points, ids.long(), wishes, strict=True)]
-    return torch.stack(found) if found else points[..., :2]
-
-
-def _nmr_of_image(
-    points: Float64[Tensor, "vertices 3"],
-    ids: Int64[Tensor, "n n"],
-    wishes: Float64[Tensor, "n n"],
-    faces: Int64[Tensor, "faces 3"],
-    rule: RasterRule,
-) -> Float64[Tensor, "vertices 2"]:
-    seen = ids[ids >= 0].unique()
-    seen = seen[face_areas_on_screen(points, faces[seen], rule) != 0]
-    by_points = torch.zeros_like(points[:, :2])
-    for axis in range(2):
-        # Lines of axis 0 are columns: the image is turned so that lines are rows.
-        lines, wish = (ids.T, wishes.T) if axis == 0 else (ids, wishes)
-        for side in range(3):
-            corners = faces[seen].roll(-side, dims=1)
-            crossings = Crossings.find(points[..., :2] - 0.5, corners, seen, axis, len(ids))
-            for end in range(2):
-                pull = crossings.pull(lines, wish, end)
-                by_points[:, 1 - axis].index_add_(0, corners[crossings.edge, end], pull)
-    return by_points
-
-
 @dataclass(frozen=True)
 class Crossings:
     """Hold where lines of samples cross one side A-B of each visible face.
@@ -220,24 +171,6 @@ class Crossings:
         kept = (inner >= 0) & (inner < size) & (outer >= 0) & (outer < size)
         edge, line, place, outward, inner = edge[kept], line[kept], place[kept], outward[kept], inner[kept]
         return Crossings(edge, ends[edge], faces[edge], line, place, outward, inner, size)
-
-    def pull(
-        self, lines: Int64[Tensor, "n n"], wishes: Float64[Tensor, "n n"], end: int
-    ) -> Float64[Tensor, " crossings"]:
-        """Return the gradient of A (``end`` 0) or B (1) along d1 from each crossing.
-
-        Args:
-            lines: Nearest face of each sample of each line.
-            wishes: Gradient by the samples.
-            end: Which end of the side.
-        """
-        ids, wish = lines[self.line], wishes[self.line]
-        beyond, within = self.regions(lines)
-        outer = self.inner + self.outward
-        is_outline = ids.gather(1, outer[:, None]) < 0
-        out = beyond & (ids < 0) & (wish < 0)
-        back = within & is_outline & (wish > 0)
-        return self.pushed(torch.where(out | back, wish.abs(), 0.0), end)
 
     def regions(self, lines: Int64[Tensor, "n n"]) -> tuple[Bool[Tensor, "crossings n"], Bool[Tensor, "crossings n"]]:
         """Return which samples of its line each crossing may move to: all beyond it, and those of its face behind it.

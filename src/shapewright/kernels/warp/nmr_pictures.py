@@ -8,6 +8,7 @@ import warp as wp
 from jaxtyping import Float, Float64, Int32, Int64
 from torch import Tensor
 
+from shapewright.kernels.reference.nmr_pictures import mask_as_picture
 from shapewright.kernels.reference.rasterizer import RasterRule
 from shapewright.kernels.reference.silhouettes import NMR_EPS
 from shapewright.kernels.warp.device import launch
@@ -148,6 +149,4 @@ def nmr_backward(
     grad: Float[Tensor, "images size size"],
 ) -> Float64[Tensor, "images vertices 2"]:
     """Return the gradient of silhouettes by x and y of vertices."""
-    supersample = rule.size // grad.shape[-1] if grad.numel() else 1
-    wishes = grad.double().repeat_interleave(supersample, 1).repeat_interleave(supersample, 2) / supersample**2
-    return nmr_pictures_backward(screen, faces, ids, (ids >= 0).double()[..., None], wishes[..., None])
+    return nmr_pictures_backward(screen, faces, ids, *mask_as_picture(rule, ids, grad))
