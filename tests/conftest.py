@@ -37,3 +37,16 @@ def processor_mode():
     torch.set_flush_denormal(False)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["reference", "cpu", "warp"])
+def kernels(request):
+    """Run a test with each implementation of the kernels that works here, on the CPU."""
+    # Not above: what is imported before the hook is not checked.
+    from shapewright.kernels.backends import backend, find_problem
+
+    problem = find_problem(request.param, "cpu")
+    if problem is not None:
+        pytest.skip(problem.message)
+    with backend(request.param):
+        yield request.param

@@ -1,11 +1,10 @@
 """A training on pictures that is killed goes on with the same losses, bit for bit, by ``resume RUN`` alone."""
 
-import signal
 import subprocess
 
 import pytest
 
-from tests.faults.test_surface_resume import COMMAND, ENVIRONMENT, kill_after, rows
+from tests.faults.test_surface_resume import COMMAND, ENVIRONMENT, straight_and_resumed
 from tests.methods.picture_family import write_ellipsoids
 
 STEPS = 60
@@ -25,14 +24,6 @@ def start(data, out):
 @pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
     data = write_ellipsoids(tmp_path / "eggs", sizes={"train": 5})
-    straight = start(data, tmp_path / "straight")
-    output, _ = straight.communicate(timeout=200)
-    assert straight.returncode == 0, output
-    killed = start(data, tmp_path / "killed")
-    kill_after(killed, tmp_path / "killed", STEPS // 2)
-    assert killed.returncode == -signal.SIGKILL
-    words = [*COMMAND, "resume", str(tmp_path / "killed")]
-    assert subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False, timeout=200).returncode == 0
-    expected = rows(tmp_path / "straight")
-    assert len(expected) == STEPS
-    assert rows(tmp_path / "killed") == expected
+    straight, again = straight_and_resumed(lambda out: start(data, out), tmp_path, STEPS // 2)
+    assert len(straight) == STEPS
+    assert again == straight

@@ -51,18 +51,30 @@ def kill_after(process, out, count):
     process.communicate()
 
 
+def straight_and_resumed(start, folder, kill_at):
+    """Return what was measured in each step of a training, and in one that is killed after some steps and resumed.
+
+    Args:
+        start: Begins the training in a run folder and returns its process.
+        folder: Where ``straight`` and ``killed`` are to lie.
+        kill_at: Steps after which to kill.
+    """
+    straight = start(folder / "straight")
+    output, _ = straight.communicate(timeout=200)
+    assert straight.returncode == 0, output
+    killed = start(folder / "killed")
+    kill_after(killed, folder / "killed", kill_at)
+    assert killed.returncode == -signal.SIGKILL
+    words = [*COMMAND, "resume", str(folder / "killed")]
+    assert subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False, timeout=200).returncode == 0
+    return rows(folder / "straight"), rows(folder / "killed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("renderer", SMALL)
 def test_a_killed_training_goes_on_with_the_same_losses(scene, tmp_path, renderer):
-    straight = start(renderer, scene, tmp_path / "straight")
-    output, _ = straight.communicate(timeout=200)
-    assert straight.returncode == 0, output
-    killed = start(renderer, scene, tmp_path / "killed")
-    kill_after(killed, tmp_path / "killed", STEPS[renderer] * 3 // 5)
-    assert killed.returncode == -signal.SIGKILL
-    words = [*COMMAND, "resume", str(tmp_path / "killed")]
-    assert subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False, timeout=200).returncode == 0
-    expected = rows(tmp_path / "straight")
-    assert len(expected) == STEPS[renderer]
-    assert rows(tmp_path / "killed") == expected
-    assert f"Going on after step {STEPS[renderer] // 2}" in (tmp_path / "killed" / "log.txt").read_text()
+    steps = STEPS[renderer]
+    straight, again = straight_and_resumed(lambda out: start(renderer, scene, out), tmp_path, steps * 3 // 5)
+    assert len(straight) == steps
+    assert again == straight
+    assert f"Going on after step {steps // 2}" in (tmp_path / "killed" / "log.txt").read_text()

@@ -9,20 +9,10 @@ from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh_edges import edge_table
 from shapewright.geometry.orbit import kato_ring
 from shapewright.kernels import backend, raster_ops
-from shapewright.kernels.backends import find_problem
 from shapewright.kernels.raster_ops import RasterRule
 from shapewright.rendering.projections import project_perspective
 
 TWO_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]])
-
-
-@pytest.fixture(params=["reference", "cpu", "warp"])
-def kernels(request):
-    problem = find_problem(request.param, "cpu")
-    if problem is not None:
-        pytest.skip(problem.message)
-    with backend(request.param):
-        yield request.param
 
 
 def bumpy_views(size=48, views=4, dtype=torch.float32):

@@ -8,7 +8,6 @@ import torch
 from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.orbit import kato_ring
 from shapewright.kernels import backend, raster_ops
-from shapewright.kernels.backends import find_problem
 from shapewright.rendering.nmr_pictures import draw_with_nmr_gradient
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.rasterizer import draw, interpolate, rasterize
@@ -27,15 +26,6 @@ PUBLISHED = [
         [[0.98646867, 1.04628897], [-1.03415668, -0.10403691], [3.00094461, -1.55173182]],
     ),
 ]  # fmt: skip
-
-
-@pytest.fixture(params=["reference", "cpu", "warp"])
-def kernels(request):
-    problem = find_problem(request.param, "cpu")
-    if problem is not None:
-        pytest.skip(problem.message)
-    with backend(request.param):
-        yield request.param
 
 
 def bumpy(size, views=2, subdivisions=1):

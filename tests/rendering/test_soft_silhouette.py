@@ -8,7 +8,6 @@ import torch
 from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.orbit import kato_ring
 from shapewright.kernels import backend
-from shapewright.kernels.backends import find_problem
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
@@ -25,15 +24,6 @@ PUBLISHED = [
         [[0.98646867, 1.04628897], [-1.03415668, -0.10403691], [3.00094461, -1.55173182]],
     ),
 ]  # fmt: skip
-
-
-@pytest.fixture(params=["reference", "cpu", "warp"])
-def kernels(request):
-    problem = find_problem(request.param, "cpu")
-    if problem is not None:
-        pytest.skip(problem.message)
-    with backend(request.param):
-        yield request.param
 
 
 def bumpy(seed, size=64, views=2, subdivisions=3):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import tyro
@@ -28,6 +30,12 @@ def method_of(words: Sequence[str]) -> str:
             mode = f"/{info['mode']}" if "mode" in info else ""
             return str(info.get("method", "surface")) + mode
     return "surface"
+
+
+def commands_of(words: Sequence[str]) -> ModuleType:
+    """Return the commands for a run of shapes, or of pictures, among the words; those for shapes if there is none."""
+    name = "pose_invariant" if method_of(words) == "pose_invariant" else "deep_sdf"
+    return import_module(f"shapewright.cli.{name}")
 
 
 def split_names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:

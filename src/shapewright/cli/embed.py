@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import tyro
 
-from shapewright.cli.arguments import method_of
+from shapewright.cli.arguments import commands_of
 
 
 def run(words: list[str]) -> None:
     """Run the verb."""
-    from shapewright.cli import deep_sdf, pose_invariant
-
-    commands = pose_invariant if method_of(words) == "pose_invariant" else deep_sdf
-    tyro.cli(commands.embed, prog="shapewright embed", args=words)
+    tyro.cli(commands_of(words).embed, prog="shapewright embed", args=words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shapewright.cli.arguments import method_of
+from shapewright.cli.arguments import commands_of
 from shapewright.cli.console import start_log
 
 HELP = """usage: shapewright reconstruct INPUT --out RUN [OPTIONS]
@@ -23,10 +23,7 @@ def run(words: list[str]) -> None:
     if not words or words in (["-h"], ["--help"]):
         print(HELP)
     elif any(word == "--run" or word.startswith("--run=") for word in words):
-        from shapewright.cli import deep_sdf, pose_invariant
-
-        commands = pose_invariant if method_of([_run_of(words)]) == "pose_invariant" else deep_sdf
-        commands.reconstruct(words)
+        commands_of([_run_of(words)]).reconstruct(words)
     elif any(Path(word).is_file() for word in words[:1]):
         from shapewright.cli import single_shape
 

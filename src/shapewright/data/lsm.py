@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ from shapewright.data.kato_renders import Split, read_optional
 from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import Allocate, ClassArrays, in_memory
 from shapewright.errors import UserError
-from shapewright.geometry.orbit import cameras_around
+from shapewright.geometry.orbit import LSM_HALF_ANGLE_DEG, cameras_around
 from shapewright.geometry.published_frames import eye_of_view
 from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.files import read_json
@@ -26,8 +25,6 @@ from shapewright.io.images import has_alpha, read_image, read_mask, read_rgba
 
 logger = logging.getLogger(__name__)
 
-# The focal length is 1.875 times the size of a picture.
-LSM_HALF_ANGLE_DEG = math.degrees(math.atan(16 / 60))
 # Depth pictures, as 8 bits: what is as far as this is background.
 FARTHEST_DEPTH = 250
 SPLIT_FILE = "splits.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shapewright.data.capture import listed
+from shapewright.data.check_report import CheckReport
 from shapewright.data.hull_axes import LEAST_DIFFERENCE, VARIANTS, AxesScores, score_axes
 from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, kato_file, read_optional
 from shapewright.data.picture_folders import FORMATS, PictureFormat, PictureOptions, empty_masks, picture_format
@@ -29,40 +30,16 @@ LEAST_HULL_IOU = 0.2
 
 
 @dataclass
-class PictureReport:
-    """Collect what a check found.
+class PictureReport(CheckReport):
+    """Collect what a check of pictures found.
 
     Args:
-        path: The folder.
-        facts: What it holds.
-        errors: What must be mended before training, by sentence, with what it is true of.
-        warnings: What deserves a look.
         axes: How well the voxels agree with the hulls of the masks, by class.
     """
 
-    path: Path
-    facts: list[str] = field(default_factory=list)
-    errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     axes: dict[str, AxesScores] = field(default_factory=dict)
 
-    @property
-    def passed(self) -> bool:
-        """Whether nothing must be mended."""
-        return not self.errors
-
-    def lines(self) -> list[str]:
-        """Return the report as sentences and a table, the verdict last."""
-        verdict = "ready to train" if self.passed else "mend the errors before training"
-        return [
-            *self.facts,
-            *self._table(),
-            *(f"warning: {sentence}: {listed(names)}" for sentence, names in self.warnings.items()),
-            *(f"error: {sentence}: {listed(names)}" for sentence, names in self.errors.items()),
-            f"errors: {len(self.errors)}, warnings: {len(self.warnings)}; {verdict}",
-        ]
-
-    def _table(self) -> list[str]:
+    def table(self) -> list[str]:
         """Return the agreement of hulls and voxels, one line a class."""
         if not self.axes:
             return []

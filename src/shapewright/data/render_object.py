@@ -22,6 +22,7 @@ from shapewright.geometry.orbit import (
     KATO_ELEVATION_DEG,
     KATO_HALF_ANGLE_DEG,
     KATO_VIEWS,
+    LSM_HALF_ANGLE_DEG,
     cameras_around,
     orbit_eyes,
 )
@@ -29,7 +30,6 @@ from shapewright.io.meshes import read_mesh
 from shapewright.kernels.voxel_ops import kato_voxels
 
 NUM_POINTS = 10_000
-LSM_HALF_ANGLE_DEG = math.degrees(math.atan(16 / 60))
 CAP_HIGHEST_DEG = 75.0
 # The back of a chair: the cells in this share of the height, and how far from the middle they must lie to tell.
 TOP_SHARE, LEAST_OFFSET_CELLS = 0.3, 1.5

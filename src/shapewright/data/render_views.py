@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -25,7 +24,7 @@ from shapewright.data.render_pictures import LIGHT, SUPERSAMPLE
 from shapewright.data.render_sources import RenderSource, find_sources
 from shapewright.data.render_splits import SETS, split_sources
 from shapewright.errors import UserError
-from shapewright.io.files import write_error, write_json
+from shapewright.io.files import file_sha256, write_error, write_json
 
 progress_logger = logging.getLogger("shapewright.progress")
 logger = logging.getLogger(__name__)
@@ -218,17 +217,9 @@ def _finish(
             "seed": job.seed,
             "align_yaw": job.align_yaw,
             "version": __version__,
-            "files": {path.relative_to(writer.folder).as_posix(): _sha256(path) for path in files},
+            "files": {path.relative_to(writer.folder).as_posix(): file_sha256(path) for path in files},
         },
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def attempt(source: RenderSource, protocol: RenderProtocol, seed: int, align_yaw: Literal["none", "back"]) -> Outcome:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from shapewright.data.capture import listed
+from shapewright.data.check_report import CheckReport
 from shapewright.data.sdf_samples import (
     NEORENDER_SAMPLES,
     NORMALISATIONS,
@@ -28,45 +28,13 @@ SMALLEST_RADIUS, LARGEST_RADIUS = 0.9, 1.05
 SLACK = 1e-3
 
 
-@dataclass
-class SdfReport:
-    """Collect what a check found.
-
-    Args:
-        path: The folder.
-        facts: What it holds.
-        errors: What must be mended before training, by sentence, with the shapes it is true of.
-        warnings: What deserves a look.
-    """
-
-    path: Path
-    facts: list[str] = field(default_factory=list)
-    errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing must be mended."""
-        return not self.errors
-
-    def lines(self) -> list[str]:
-        """Return the report as sentences, the verdict last."""
-        verdict = "ready to train" if self.passed else "mend the errors before training"
-        return [
-            *self.facts,
-            *_sentences("warning", self.warnings),
-            *_sentences("error", self.errors),
-            f"errors: {len(self.errors)}, warnings: {len(self.warnings)}; {verdict}",
-        ]
-
-
 def is_sdf_folder(path: Path) -> bool:
     """Tell if a folder holds signed distance samples, rather than pictures."""
     named = path.name in (SAMPLES, NEORENDER_SAMPLES) and path.is_dir()
     return named or any((path / name).is_dir() for name in (SAMPLES, NEORENDER_SAMPLES, f"data/{NEORENDER_SAMPLES}"))
 
 
-def check_sdf_folder(path: Path, split: Path | None = None, samples_per_shape: int = 1024) -> SdfReport:
+def check_sdf_folder(path: Path, split: Path | None = None, samples_per_shape: int = 1024) -> CheckReport:
     """Return everything that is wrong with a folder of samples.
 
     Args:
@@ -78,7 +46,7 @@ def check_sdf_folder(path: Path, split: Path | None = None, samples_per_shape: i
         UserError: if the folder holds no samples, or the split or the manifest is damaged.
     """
     folder = SdfFolder(path)
-    report = SdfReport(path)
+    report = CheckReport(path)
     keys = folder.keys()
     if split is not None:
         named = read_split(split)
@@ -119,7 +87,7 @@ def _absent(split: Path, missing: list[ShapeKey]) -> dict[str, list[str]]:
     return {f"{split} names shapes without samples": [str(key) for key in missing]} if missing else {}
 
 
-def _check_manifest(folder: SdfFolder, keys: list[ShapeKey], report: SdfReport) -> None:
+def _check_manifest(folder: SdfFolder, keys: list[ShapeKey], report: CheckReport) -> None:
     """Report what the sampling said about the shapes."""
     names = {str(key) for key in keys}
     for name, entry in folder.manifest.items():
@@ -135,7 +103,7 @@ def _check_manifest(folder: SdfFolder, keys: list[ShapeKey], report: SdfReport) 
         report.facts.append(f"{foreign} shapes are not in the manifest: another program sampled them")
 
 
-def _read(folder: SdfFolder, key: ShapeKey, report: SdfReport) -> SdfSamples | None:
+def _read(folder: SdfFolder, key: ShapeKey, report: CheckReport) -> SdfSamples | None:
     """Return the samples of a shape that are finite; report what cannot be read."""
     try:
         samples = read_samples(folder.file(key))
@@ -150,7 +118,7 @@ def _read(folder: SdfFolder, key: ShapeKey, report: SdfReport) -> SdfSamples | N
 
 
 def _check_shape(
-    folder: SdfFolder, key: ShapeKey, samples: SdfSamples, samples_per_shape: int, report: SdfReport
+    folder: SdfFolder, key: ShapeKey, samples: SdfSamples, samples_per_shape: int, report: CheckReport
 ) -> None:
     """Look at the numbers of one shape."""
     entry = folder.manifest.get(str(key), {})
@@ -174,7 +142,7 @@ def _check_shape(
         report.errors["distances are longer than the way to the shape: their scale is wrong"].append(str(key))
 
 
-def _check_sides(key: ShapeKey, samples: SdfSamples, samples_per_shape: int, report: SdfReport) -> None:
+def _check_sides(key: ShapeKey, samples: SdfSamples, samples_per_shape: int, report: CheckReport) -> None:
     """Look at the signs and at the number of samples of each."""
     if (samples.positive[:, 3] < 0).any() or (samples.negative[:, 3] > 0).any():
         report.errors["samples have the sign of the other side"].append(str(key))
@@ -191,9 +159,3 @@ def _fingerprint(samples: SdfSamples) -> bytes:
     digest = hashlib.sha256(samples.positive.tobytes())
     digest.update(samples.negative.tobytes())
     return digest.digest()
-
-
-def _sentences(kind: str, found: dict[str, list[str]]) -> list[str]:
-    """Return each finding with the shapes that it is true of, all of them for errors."""
-    most = 1000 if kind == "error" else 10
-    return [f"{kind}: {sentence}: {listed(names, most)}" for sentence, names in found.items()]

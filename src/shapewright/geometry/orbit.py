@@ -14,6 +14,8 @@ from shapewright.geometry.cameras import Cameras, intrinsic_matrices
 
 # Kato's renderings: 24 views on a ring, 15 degrees apart.
 KATO_VIEWS, KATO_DISTANCE, KATO_ELEVATION_DEG, KATO_HALF_ANGLE_DEG = 24, 2.732, 30.0, 15.0
+# LSM: the focal length is 1.875 times the size of a picture.
+LSM_HALF_ANGLE_DEG = math.degrees(math.atan(16 / 60))
 
 
 def orbit_eyes(

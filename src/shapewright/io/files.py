@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -65,6 +66,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not valid JSON: {error}.", "The file is damaged or was edited: restore it."
         ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in parts."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -8,16 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from shapewright.checks import check_range
-from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
-from shapewright.networks.mesh_decoders import mlp
+from shapewright.networks.mesh_decoders import TemplateDecoder, mlp
 
 _LEAST = 1e-6
 _CENTROID_SCALE = 0.1
 
 
-class BoundedMeshDecoder(nn.Module):
+class BoundedMeshDecoder(TemplateDecoder):
     """Move the vertices of a template within their octants around a centroid that moves too (arXiv:1711.07566).
 
     With ``b = template / 2``, ``s = sign(b)`` and ``c = tanh(.1 centroid)``, each coordinate is::
@@ -33,17 +31,10 @@ class BoundedMeshDecoder(nn.Module):
         template: The mesh that is moved, about of radius 1; none: the sphere of 642 vertices.
     """
 
-    template: Tensor
-    faces: Tensor
-
     def __init__(self, code_dim: int = 512, hidden: Sequence[int] = (1024, 2048), template: Mesh | None = None) -> None:
-        super().__init__()
-        check_range("code_dim", code_dim, 1)
-        mesh = template or icosphere()
-        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
-        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
+        super().__init__(code_dim, template)
         self.trunk = nn.Sequential(*mlp((code_dim, *hidden)), nn.ReLU())
-        self.bias = nn.Linear(hidden[-1], 3 * mesh.num_vertices)
+        self.bias = nn.Linear(hidden[-1], 3 * len(self.template))
         self.centroid = nn.Linear(hidden[-1], 3)
 
     def centroid_parameters(self) -> Iterator[nn.Parameter]:

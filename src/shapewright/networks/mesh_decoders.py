@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,7 +22,26 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class MeshDecoder(nn.Module):
+class TemplateDecoder(nn.Module):
+    """Keep the mesh whose vertices are moved.
+
+    Args:
+        code_dim: Length of a code, plus whatever else is appended to it; at least 1.
+        template: The mesh, about of radius 1; none: the sphere of 642 vertices.
+    """
+
+    template: Tensor
+    faces: Tensor
+
+    def __init__(self, code_dim: int, template: Mesh | None) -> None:
+        super().__init__()
+        check_range("code_dim", code_dim, 1)
+        mesh = template or icosphere()
+        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
+        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
+
+
+class MeshDecoder(TemplateDecoder):
     """Move every vertex of a template by its own offset: ``v = (template + offset) / 2``.
 
     Args:
@@ -32,29 +50,17 @@ class MeshDecoder(nn.Module):
         template: The mesh that is moved, about of radius 1; none: the sphere of 642 vertices.
     """
 
-    template: Tensor
-    faces: Tensor
-
     def __init__(self, code_dim: int = 512, hidden: Sequence[int] = (1024, 2048), template: Mesh | None = None) -> None:
-        super().__init__()
-        check_range("code_dim", code_dim, 1)
-        mesh = template or icosphere()
-        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
-        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
-        self.layers = mlp((code_dim, *hidden, 3 * mesh.num_vertices))
+        super().__init__(code_dim, template)
+        self.layers = mlp((code_dim, *hidden, 3 * len(self.template)))
 
     def forward(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n vertices 3"]:
         """Return the vertices of one mesh a code; the faces are ``faces``."""
         offsets = self.layers(codes).float().view(len(codes), -1, 3)
         return (self.template + offsets) / 2
 
-    def meshes(self, codes: Float[Tensor, "n code"]) -> list[Mesh]:
-        """Return one mesh a code, on the CPU."""
-        with torch.no_grad():
-            return [Mesh(vertices, self.faces.cpu()) for vertices in self(codes).cpu()]
 
-
-class SymmetricMeshDecoder(nn.Module):
+class SymmetricMeshDecoder(TemplateDecoder):
     """Move the vertices of a template by offsets that keep it symmetric at the plane z = 0.
 
     The network returns x and y for each vertex of the plane and x, y and z for each of the side z > 0, in the order of
@@ -69,19 +75,13 @@ class SymmetricMeshDecoder(nn.Module):
         ValueError: if the template is not symmetric.
     """
 
-    template: Tensor
-    faces: Tensor
     on_plane: Tensor
     positive: Tensor
     mirrored: Tensor
 
     def __init__(self, code_dim: int = 512, hidden: Sequence[int] = (1024, 2048), template: Mesh | None = None) -> None:
-        super().__init__()
-        check_range("code_dim", code_dim, 1)
-        mesh = template or icosphere()
-        pairs = mirror_pairs(mesh.vertices)
-        self.register_buffer("template", mesh.vertices.clone(), persistent=False)
-        self.register_buffer("faces", mesh.faces.clone(), persistent=False)
+        super().__init__(code_dim, template)
+        pairs = mirror_pairs(self.template)
         for name in ("on_plane", "positive", "mirrored"):
             self.register_buffer(name, getattr(pairs, name), persistent=False)
         self.layers = mlp((code_dim, *hidden, 2 * len(pairs.on_plane) + 3 * len(pairs.positive)))

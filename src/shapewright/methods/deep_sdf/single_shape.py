@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from shapewright.engine.run_dir import RunDir
 from shapewright.engine.trainer import Trainer
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
+from shapewright.io.files import file_sha256
 from shapewright.io.meshes import read_mesh, write_mesh
 from shapewright.methods.deep_sdf.single_config import SingleConfig
 from shapewright.methods.deep_sdf.single_data import TrainingPoints, read_training_points
@@ -69,7 +69,7 @@ def reconstruct_single(config: SingleConfig, input_path: Path, out: Path, start:
         "method": "deep_sdf",
         "mode": "single",
         "data": str(input_path.resolve()),
-        "data_sha256": _digest(input_path),
+        "data_sha256": file_sha256(input_path),
         "truth": None if start.truth is None else str(start.truth.resolve()),
         "device": "cpu",
         "seed": start.seed,
@@ -174,18 +174,9 @@ def _read_again(run: RunDir, config: SingleConfig) -> TrainingPoints:
     path = Path(run.info["data"])
     if not path.is_file():
         raise UserError(f"The input of {run.path} is gone: {path}.", "Put the file back.")
-    if _digest(path) != run.info["data_sha256"]:
+    if file_sha256(path) != run.info["data_sha256"]:
         raise UserError(f"{path} is not the file that {run.path} was started with.", "Start a new run with it.")
     return read_training_points(path, config, int(run.info["seed"]))
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, read in parts."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _finish(run: RunDir, config: SingleConfig, data: TrainingPoints, seconds: dict[str, float]) -> None:
