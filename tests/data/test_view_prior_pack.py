@@ -4,21 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from shapewright.data.picture_sets import project_to
 from shapewright.data.view_prior_pack import (
     SKIPPED_IDS,
     decode_picture,
-    exchange_colours,
-    mirrored_cameras,
     read_vpl_class,
-    signed_colours,
-    varied,
 )
 from shapewright.errors import UserError
-from shapewright.geometry.orbit import kato_ring
 from tests.data.picture_files import disks, write_vpl
 
 
@@ -58,41 +51,6 @@ def test_pictures_without_alpha_or_not_square_are_errors(mode, size):
         decode_picture(file.getvalue(), "here", 8)
     with pytest.raises(UserError, match="is no picture"):
         decode_picture(file.getvalue()[:20], "here", 8)
-
-
-def test_networks_of_view_prior_learning_see_colours_around_none():
-    rgb, mask = torch.rand(2, 3, 4, 4), (torch.rand(2, 1, 4, 4) > 0.5).float()
-    signed = signed_colours(torch.cat([rgb * mask, mask], dim=1))
-    assert torch.allclose(signed, torch.cat([mask * (2 * rgb - 1), mask], dim=1))
-
-
-def test_a_flipped_picture_is_the_mirrored_object_from_its_camera():
-    poses = kato_ring().world_from_camera
-    points = torch.rand(24, 10, 3, dtype=torch.float64) - 0.5
-    screen = project_to(points, poses, 15.0, 64)
-    mirrored = project_to(points * torch.tensor([1.0, 1.0, -1.0]), mirrored_cameras(poses), 15.0, 64)
-    assert torch.allclose(mirrored[..., 0], 64 - screen[..., 0])
-    assert torch.allclose(mirrored[..., 1:], screen[..., 1:])
-    # The ring is its own mirror image: view k becomes view -k.
-    order = [-k % 24 for k in range(24)]
-    assert torch.allclose(mirrored_cameras(poses), poses[order], atol=1e-12)
-
-
-def test_varied_pictures_are_flipped_with_their_cameras_and_keep_their_masks():
-    pictures = torch.from_numpy(disks(1, 24)[0]).float() / 255
-    poses = kato_ring().world_from_camera.float()
-    changed, cameras, flipped = varied(pictures, poses, torch.Generator().manual_seed(0))
-    again = varied(pictures, poses, torch.Generator().manual_seed(0))[0]
-    assert torch.equal(changed, again)
-    assert 0 < int(flipped.sum()) < 24
-    for number in range(24):
-        back = changed[number].flip(2) if flipped[number] else changed[number]
-        assert torch.equal(back[3], pictures[number, 3])
-        assert torch.equal(back[:3].sort(dim=0).values, pictures[number, :3].sort(dim=0).values)
-        pose = mirrored_cameras(poses)[number] if flipped[number] else poses[number]
-        assert torch.equal(cameras[number], pose)
-    orders = torch.tensor([[2, 0, 1]] * 24)
-    assert torch.equal(exchange_colours(pictures, orders)[:, :3], pictures[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize(

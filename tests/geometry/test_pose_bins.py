@@ -11,7 +11,6 @@ from shapewright.geometry.pose_bins import (
     euler_angles_yzx,
     euler_bins,
     flipped_rotation,
-    mirrored_view_bins,
     renumbered,
     view_bins,
 )
@@ -48,13 +47,6 @@ def test_azimuths_beyond_the_circle_are_counted_around_it():
 def test_bins_without_a_width_are_errors(widths):
     with pytest.raises(ValueError, match="bin_deg"):
         count_view_bins(*widths)
-
-
-def test_mirrored_bins_are_those_of_the_opposite_azimuths():
-    azimuth, elevation = torch.rand(1000).mul(359).sub(179.5), torch.rand(1000).mul(60).sub(20)
-    size = count_view_bins(15, 20)
-    mirrored = mirrored_view_bins(view_bins(azimuth, elevation), *size)
-    assert torch.equal(mirrored, view_bins(-azimuth, elevation))
 
 
 def test_euler_angles_are_those_of_scipy():

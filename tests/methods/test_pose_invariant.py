@@ -2,23 +2,28 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from shapewright.data.picture_folders import open_pictures
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.schedule import Moment, TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.orbit import kato_ring
 from shapewright.io.meshes import read_mesh
 from shapewright.methods.pose_invariant import gallery
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
-from shapewright.methods.pose_invariant.judging import predict, shape_rows
+from shapewright.methods.pose_invariant.judging import back_share, predict, shape_rows
 from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
-from shapewright.methods.pose_invariant.training import resume, train
+from shapewright.methods.pose_invariant.training import prepare_method, resume, train
+from shapewright.rendering.projections import project_perspective
 from tests.methods.picture_family import write_ellipsoids
 
 SMALL = NetworkConfig(
@@ -58,7 +63,9 @@ def trained(eggs, tmp_path_factory):
 ADVERSARIES = {
     "log_l2": ("pose_invariant", AdversaryConfig()),
     "cross_entropy": ("pose_invariant", AdversaryConfig(kind="cross_entropy")),
+    "calibrated": ("pose_invariant", AdversaryConfig(calibrated=True)),
     "reversal": ("pose_invariant", AdversaryConfig(kind="reversal", weight=0.1)),
+    "continuous": ("pose_invariant", AdversaryConfig(kind="continuous")),
     "mmd": ("pose_invariant", AdversaryConfig(kind="mmd")),
     "none": ("pose_invariant", AdversaryConfig(kind="none")),
     "plain": ("plain", AdversaryConfig()),
@@ -71,6 +78,10 @@ ADVERSARIES = {
 }
 
 
+# Those that add a term of their own in every second step.
+FOOLED = ("log_l2", "cross_entropy", "calibrated", "continuous", "mmd", "vpl, iterative", "onehot")
+
+
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_every_mode_trains_and_stops_where_it_was_told(name, eggs, tmp_path):
     mode, adversary = ADVERSARIES[name]
@@ -81,7 +92,7 @@ def test_every_mode_trains_and_stops_where_it_was_told(name, eggs, tmp_path):
     rows = [row for row in run.read_metrics() if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["loss"]) for row in rows)
-    assert ("adversarial" in rows[1]) == (name in ("log_l2", "cross_entropy", "mmd", "vpl, iterative", "onehot"))
+    assert ("adversarial" in rows[1]) == (name in FOOLED)
 
 
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(eggs, tmp_path):
@@ -125,18 +136,6 @@ def test_the_loss_of_the_discriminator_does_not_reach_the_encoder(eggs, tmp_path
         opened = TrainedRun.open(train(config, eggs, tmp_path / kind, START).path)
         losses.append(opened.method.model.encoder.state_dict())
     assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
-
-
-def test_shuffled_poses_are_the_same_bins_in_another_order(eggs):
-    from shapewright.methods.pose_invariant.training import prepare_method
-
-    opened = small(adversary=AdversaryConfig(shuffle_poses=True))
-    from shapewright.data.picture_folders import open_pictures
-
-    pictures = open_pictures(eggs, "train", opened.data)
-    bins = prepare_method(opened, pictures, eggs, torch.device("cpu"), 1).source._bins
-    assert torch.equal(bins.flatten().sort().values, pictures.pose_bins.flatten().sort().values)
-    assert (bins == pictures.pose_bins).float().mean() < 0.2
 
 
 def test_a_run_is_judged_on_held_out_objects_and_reported(trained):
@@ -276,8 +275,65 @@ def test_a_textured_run_learns_colours_and_writes_them(eggs, tmp_path):
         train(dataclasses.replace(config, network=dataclasses.replace(network, decoder="mesh")), eggs, tmp_path / "no")
 
 
-def test_mirrored_pictures_keep_their_outlines_but_not_their_bins(eggs, tmp_path):
-    config = dataclasses.replace(small("plain"), augment="flip_and_colours")
+def test_flipped_pictures_come_with_the_cameras_and_bins_of_the_other_side(eggs, tmp_path):
+    config = dataclasses.replace(small("pose_invariant"), augment="flip_and_colours")
     assert train(config, eggs, tmp_path / "run", START).read_metrics()
-    with pytest.raises(UserError, match="no longer hold"):
-        train(dataclasses.replace(config, mode="pose_invariant"), eggs, tmp_path / "no", START)
+    unknown = dataclasses.replace(open_pictures(eggs, "train", config.data), mirrored_bins=None)
+    with pytest.raises(UserError, match="do not have"):
+        prepare_method(config, unknown, eggs, torch.device("cpu"), 0)
+    continuous = dataclasses.replace(config, adversary=AdversaryConfig(kind="continuous"))
+    for other in (dataclasses.replace(config, mode="plain"), continuous):
+        assert prepare_method(other, unknown, eggs, torch.device("cpu"), 0)
+    with pytest.raises(UserError, match="mirrored photographs"):
+        prepare_method(dataclasses.replace(continuous, augment="moving_crops"), unknown, eggs, torch.device("cpu"), 0)
+
+
+def test_damaged_validation_pictures_are_not_taken_for_missing_ones(eggs, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(eggs, data)
+    (data / "egg_val_images.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match="egg_val_images"):
+        train(small(), data, tmp_path / "run", START)
+    (data / "egg_val_images.npz").unlink()
+    run = train(small(), data, tmp_path / "without", START)
+    assert not any("val_mmd" in row for row in run.read_metrics())
+
+
+def test_faces_seen_from_behind_are_counted():
+    mesh = icosphere(2)
+    screen = project_perspective(0.4 * mesh.vertices, kato_ring(32)[range(3)])
+    assert torch.equal(back_share(screen, mesh.faces, 32, 0.1), torch.zeros(3))
+    assert torch.equal(back_share(screen, mesh.faces.flip(1), 32, 0.1), torch.ones(3))
+    # With the front half open, the inside of the back half is seen.
+    is_near = screen[0, mesh.faces, 2].mean(1) < screen[0, :, 2].mean()
+    assert float(back_share(screen[:1], mesh.faces[~is_near], 32, 0.1)) > 0.9
+    assert float(back_share(screen[:1] + 1000, mesh.faces, 32, 0.1)) == 0
+
+
+def test_the_mean_of_the_networks_is_judged_and_kept(eggs, tmp_path):
+    decayed = dataclasses.replace(small(steps=6), optim=OptimConfig(batch_size=4, lr=1e-2, ema_decay=0.5))
+    pictures = open_pictures(eggs, "train", decayed.data)
+    method = prepare_method(decayed, pictures, eggs, torch.device("cpu"), 0)
+    expected = [parameter.detach().clone() for parameter in method.model.parameters()]
+    for step in range(3):
+        method.train_step(method.next_batch(Moment(step, 0.0)), Moment(step, 0.0))
+        expected = [(mean + new) / 2 for mean, new in zip(expected, method.model.parameters(), strict=True)]
+    for mean, found in zip(expected, method.judged.parameters(), strict=True):
+        assert torch.allclose(mean, found, atol=1e-6)
+    other = prepare_method(decayed, pictures, eggs, torch.device("cpu"), 5)
+    other.load_state_dict(method.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(other.judged.parameters(), method.judged.parameters(), strict=True))
+    assert not torch.equal(next(method.judged.parameters()), next(method.model.parameters()))
+    run = train(decayed, eggs, tmp_path / "run", START)
+    opened = TrainedRun.open(run.path)
+    found = predict(opened.method, pictures).codes[0, 0]
+    assert torch.allclose(found, codes_of(opened.method.average, pictures), atol=1e-5)
+    assert not torch.allclose(found, codes_of(opened.method.model, pictures), atol=1e-5)
+    bare = prepare_method(small(), pictures, eggs, torch.device("cpu"), 0)
+    with pytest.raises(UserError, match="average has other layers"):
+        prepare_method(decayed, pictures, eggs, torch.device("cpu"), 0).load_state_dict(bare.state_dict())
+
+
+def codes_of(model, pictures):
+    zero = torch.zeros(1, dtype=torch.long)
+    return model.reconstruct(pictures.pictures(zero, zero), zero)[0][0]

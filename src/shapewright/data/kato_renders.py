@@ -60,16 +60,17 @@ def read_kato_class(folder: Path, name: str, split: Split) -> PictureSet:
     count = len(images)
     voxels = read_optional(kato_file(folder, name, split, "voxels"), count)
     points = read_optional(kato_file(folder, name, split, "points"), count)
-    bins = torch.arange(KATO_VIEWS).expand(count, KATO_VIEWS)
+    views = torch.arange(KATO_VIEWS).expand(count, KATO_VIEWS)
     return PictureSet(
         images,
         kato_views(),
-        bins,
+        views,
         KATO_VIEWS,
         kato_ids(folder, name, split, count),
         (name,) * count,
         None if voxels is None else _checked_voxels(kato_file(folder, name, split, "voxels"), voxels),
         None if points is None else _checked_points(kato_file(folder, name, split, "points"), points),
+        mirrored_bins=-views % KATO_VIEWS,
     )
 
 

@@ -109,6 +109,13 @@ def picture_format(folder: Path) -> PictureFormat | None:
     return next((form for form in FORMATS if any(form.classes(folder, split) for split in SPLITS)), None)
 
 
+def has_split(folder: Path, split: Split, options: PictureOptions) -> bool:
+    """Tell if a folder has pictures of a set, of all classes that are wanted; they may still be damaged."""
+    form = picture_format(folder)
+    there = form.classes(folder, split) if form is not None else []
+    return bool(there) and {*map(_plain_name, options.classes)} <= {*map(_plain_name, there)}
+
+
 def open_pictures(folder: Path, split: Split, options: PictureOptions, seed: int = 0) -> PictureSet:
     """Return the pictures of one split, classes in the order of ``options.classes``, or sorted.
 
@@ -194,6 +201,7 @@ def keep_views(pictures: PictureSet, count: int, how: Literal["random", "first"]
         images=pictures.images[index],
         views=PictureViews(poses, pictures.views.half_angle_deg),
         pose_bins=pictures.pose_bins.gather(1, views),
+        mirrored_bins=None if pictures.mirrored_bins is None else pictures.mirrored_bins.gather(1, views),
         targets=None if pictures.targets is None else pictures.targets[index],
     )
 
@@ -242,6 +250,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
                 f"{list(first.images.shape[1:])} and {list(part.images.shape[1:])}.",
                 "Train on classes of one data set together.",
             )
+    mirrored = [part.mirrored_bins for part in parts if part.mirrored_bins is not None]
     return PictureSet(
         np.concatenate([part.images for part in parts]),
         _joined_views(parts),
@@ -253,6 +262,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
         _joined([part.points for part in parts]),
         _joined([part.targets for part in parts]),
         first.voxel_rule,
+        torch.cat(mirrored) if len(mirrored) == len(parts) else None,
     )
 
 

@@ -15,6 +15,10 @@ from shapewright.geometry.cameras import Cameras, intrinsic_matrices
 from shapewright.geometry.solid_voxels import KATO32, VoxelRule
 from shapewright.rendering.projections import ParallelViews, project_perspective
 
+_SAME_POSE = 1e-3
+# Nearer to a camera nothing is drawn.
+NEAR = 0.1
+
 
 @dataclass(frozen=True)
 class PictureViews:
@@ -36,11 +40,6 @@ class PictureViews:
         """Tell if all objects were seen from the same places."""
         return len(self.world_from_camera) == 1
 
-    @property
-    def near(self) -> float | None:
-        """Return the least depth for the rasteriser: none in parallel projections."""
-        return None if self.half_angle_deg is None else 0.1
-
     def poses(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3 4"]:
         """Return ``world_from_camera`` of pictures."""
         return self.world_from_camera[torch.zeros_like(objects) if self.is_shared else objects, views]
@@ -61,6 +60,27 @@ class PictureViews:
             size: Pixels along each side.
         """
         return project_to(vertices, self.poses(objects, views), self.half_angle_deg, size)
+
+
+def mirrored_cameras(world_from_camera: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n 3 4"]:
+    """Return the cameras of flipped pictures: ``diag(1, 1, -1) R diag(-1, 1, 1)``, and the eye mirrored in z.
+
+    A flipped picture is one of the object mirrored in z; if that looks the same, it is another view of the object.
+    """
+    world = world_from_camera.new_tensor([1.0, 1.0, -1.0])[:, None]
+    return world * world_from_camera * world_from_camera.new_tensor([-1.0, 1.0, 1.0, 1.0])
+
+
+def mirrored_row(world_from_camera: Float[Tensor, "views 3 4"]) -> Int64[Tensor, " views"] | None:
+    """Return which view of a row stands where the mirror image of each does; None if one has no such view."""
+    row, mirrored = world_from_camera.flatten(1), mirrored_cameras(world_from_camera).flatten(1)
+    distance, place = torch.cdist(mirrored, row).min(dim=1)
+    return place if bool((distance < _SAME_POSE).all()) else None
+
+
+def near_of(half_angle_deg: float | None) -> float | None:
+    """Return the least depth for the rasteriser: none in parallel projections."""
+    return None if half_angle_deg is None else NEAR
 
 
 def project_to(
@@ -97,6 +117,7 @@ class PictureSet:
         points: Points on the surface, for judging.
         targets: Masks to be learned where they are not those of ``images``.
         voxel_rule: How the voxels were made, and how predictions are to be compared with them.
+        mirrored_bins: The bin of each pose mirrored in z, which is that of the flipped picture; None: not known.
     """
 
     images: UInt8[np.ndarray, "objects views channels size size"]
@@ -109,6 +130,7 @@ class PictureSet:
     points: Float[np.ndarray, "objects n 3"] | None = None
     targets: UInt8[np.ndarray, "objects views height width"] | None = None
     voxel_rule: VoxelRule = KATO32
+    mirrored_bins: Int64[Tensor, "objects views"] | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -136,7 +158,7 @@ class PictureSet:
             if self.views.is_shared
             else replace(self.views, world_from_camera=self.views.world_from_camera[:count])
         )
-        named = ("voxels", "points", "targets")
+        named = ("voxels", "points", "targets", "mirrored_bins")
         arrays = {name: value[:count] for name in named if (value := getattr(self, name)) is not None}
         return replace(
             self,

@@ -6,7 +6,6 @@ where the data set has them ``_pose_bins.npy``, ``_angles.npy``, ``_points.npy``
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +18,11 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, named_objects
-from shapewright.data.picture_sets import PictureSet, PictureViews
+from shapewright.data.picture_sets import PictureSet, PictureViews, mirrored_row
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, count_view_bins, view_bins
 from shapewright.geometry.solid_voxels import KATO32
-from shapewright.io.files import read_json, write_error, write_json
+from shapewright.io.files import file_sha256, read_json, write_error, write_json
 
 SCHEMA, LAYOUT = 1, "arrays"
 FRAME = "right-handed, y up; cameras x right, y down, z forward"
@@ -104,15 +103,18 @@ class ClassArrays:
         Raises:
             ValueError: if there are neither angles nor bins.
         """
+        views = PictureViews(torch.from_numpy(np.array(self.cameras, np.float32)), self.half_angle_deg)
         if self.pose_bins is not None:
             bins, num_bins = torch.from_numpy(np.array(self.pose_bins, np.int64)), self.num_bins
+            order = mirrored_row(views.world_from_camera[0]) if views.is_shared else None
+            mirrored = None if order is None else bins[:, order]
         elif self.angles_deg is not None:
             azimuth, elevation = torch.from_numpy(np.array(self.angles_deg, np.float64)).unbind(-1)
             size = (widths.azimuth_deg, widths.elevation_deg, self.elevations_deg)
             bins, num_bins = view_bins(azimuth, elevation, *size), int(np.prod(count_view_bins(*size)))
+            mirrored = view_bins(-azimuth, elevation, *size)
         else:
             raise ValueError("angles_deg or pose_bins must be given.")
-        views = PictureViews(torch.from_numpy(np.array(self.cameras, np.float32)), self.half_angle_deg)
         return PictureSet(
             self.images,
             views,
@@ -123,6 +125,7 @@ class ClassArrays:
             self.voxels,
             self.points,
             self.targets,
+            mirrored_bins=mirrored,
         )
 
     def named(self) -> dict[str, np.ndarray]:
@@ -304,15 +307,6 @@ def mapped(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as problem:
         raise UserError(f"{path} cannot be read: {problem}.", "Prepare the folder again.") from None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]:

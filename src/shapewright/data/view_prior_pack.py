@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
-from torch import Tensor
 
 from shapewright.data.kato_renders import Split
-from shapewright.data.lsm import LSM_HALF_ANGLE_DEG, LsmView, lsm_cameras
+from shapewright.data.lsm import LsmView, lsm_cameras
 from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import Allocate, ClassArrays, in_memory
 from shapewright.errors import UserError
+from shapewright.geometry.orbit import LSM_HALF_ANGLE_DEG
 from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.pickles import read_pickle
 
@@ -103,57 +102,6 @@ def decode_picture(data: Any, where: str, size: int) -> UInt8[np.ndarray, "4 siz
     mask = rgba[..., 3:] > LEAST_ALPHA
     picture = np.concatenate([rgba[..., :3] * mask, 255 * mask], axis=2).astype(np.uint8).transpose(2, 0, 1)
     return picture if picture.shape[1] == size else resize_bytes(picture, size)
-
-
-def signed_colours(pictures: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 4 h w"]:
-    """Return pictures as view prior learning feeds them to its networks: ``mask * (2 RGB - 1)``, then the mask.
-
-    Args:
-        pictures: RGB times mask, then the mask, in [0, 1].
-    """
-    rgb, mask = pictures[:, :3], pictures[:, 3:]
-    return torch.cat([2 * rgb - mask, mask], dim=1)
-
-
-def varied(
-    pictures: Float[Tensor, "n 4 h w"], world_from_camera: Float[Tensor, "n 3 4"], generator: torch.Generator
-) -> tuple[Float[Tensor, "n 4 h w"], Float[Tensor, "n 3 4"], Bool[Tensor, " n"]]:
-    """Return pictures varied for training: half of them flipped with their cameras, all with exchanged colours.
-
-    A flipped picture is one of the object mirrored in z, seen from the azimuth of the other sign; for objects that are
-    symmetric in z, as most are, it is another view of the same object.
-
-    Args:
-        pictures: RGB times mask, then the mask.
-        world_from_camera: Where they were taken from.
-        generator: On the CPU.
-
-    Returns:
-        pictures: One random order of red, green and blue a picture.
-        world_from_camera: Of the pictures as they are now.
-        flipped: Which ones were flipped: for ``mirrored_view_bins``.
-    """
-    count = len(pictures)
-    flipped = (torch.rand(count, generator=generator) < 0.5).to(pictures.device)
-    orders = torch.rand(count, 3, generator=generator).argsort(dim=1).to(pictures.device)
-    return (
-        exchange_colours(torch.where(flipped[:, None, None, None], pictures.flip(3), pictures), orders),
-        torch.where(flipped[:, None, None], mirrored_cameras(world_from_camera), world_from_camera),
-        flipped,
-    )
-
-
-def mirrored_cameras(world_from_camera: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n 3 4"]:
-    """Return the cameras of flipped pictures: ``diag(1, 1, -1) R diag(-1, 1, 1)``, and the eye mirrored in z."""
-    world = world_from_camera.new_tensor([1.0, 1.0, -1.0])[:, None]
-    return world * world_from_camera * world_from_camera.new_tensor([-1.0, 1.0, 1.0, 1.0])
-
-
-def exchange_colours(pictures: Float[Tensor, "n 4 h w"], orders: Int64[Tensor, "n 3"]) -> Float[Tensor, "n 4 h w"]:
-    """Return pictures whose red, green and blue are those channels that ``orders`` names."""
-    mask = torch.full_like(orders[:, :1], 3)
-    channels = torch.cat([orders, mask], dim=1)
-    return pictures.gather(1, channels[:, :, None, None].expand_as(pictures))
 
 
 def _views_by_object(path: Path, images: Mapping[str, Any]) -> dict[str, list[int]]:

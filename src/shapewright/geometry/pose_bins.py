@@ -13,7 +13,6 @@ from shapewright.checks import check_range, check_shape
 # The elevations of the LSM pictures, in degrees.
 LSM_ELEVATIONS_DEG = (-20.0, 40.0)
 EULER_BIN_DEG = 45.0
-NUM_EULER_BINS = 512
 UNSEEN = -1
 
 
@@ -59,18 +58,6 @@ def view_bins(
     column = (turned / azimuth_bin_deg).floor().long().clamp(0, columns - 1)
     row = ((elevation_deg - elevations_deg[0]) / elevation_bin_deg).floor().long().clamp(0, rows - 1)
     return column * rows + row
-
-
-def mirrored_view_bins(bins: Int64[Tensor, "*n"], num_azimuths: int, num_elevations: int) -> Int64[Tensor, "*n"]:
-    """Return the bins of the opposite azimuths: where the cameras of flipped pictures stand.
-
-    Args:
-        bins: Of ``view_bins``, with bins whose width divides 360.
-        num_azimuths: Bins around.
-        num_elevations: Bins up.
-    """
-    column, row = bins // num_elevations, bins % num_elevations
-    return (num_azimuths - 1 - column) * num_elevations + row
 
 
 def euler_angles_yzx(rotation: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 3"]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import nll_loss
+from torch.nn.functional import log_softmax, nll_loss
 
 from shapewright.engine.seed import make_generator
 from shapewright.losses.domain_confusion import (
@@ -24,9 +24,13 @@ from shapewright.methods.pose_invariant.config import AdversaryConfig, PoseInvar
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.metrics.mmd import pose_mmd_loss
 from shapewright.networks.discriminators import PictureDiscriminator, PoseDiscriminator
+from shapewright.networks.mesh_decoders import mlp
 from shapewright.networks.view_discriminators import EyeDiscriminator, RotationDiscriminator
 
 _MMD_GROUPS = 4
+# Adam moves every parameter by about its rate a step: in these units a trust falls to nothing within some hundreds.
+_TRUST_UNIT = 10.0
+_LEAST_SPREAD = 1e-6
 _SIGHTS = {"raw": lambda codes: codes, "standardised": standardised, "directions": directions}
 
 
@@ -92,7 +96,7 @@ class PoseAdversary(nn.Module):
         discriminator: Of pose bins.
     """
 
-    def __init__(self, config: AdversaryConfig, discriminator: PoseDiscriminator) -> None:
+    def __init__(self, config: AdversaryConfig, discriminator: nn.Module) -> None:
         super().__init__()
         self.config, self.discriminator = config, discriminator
 
@@ -107,8 +111,11 @@ class PoseAdversary(nn.Module):
             guess = self.discriminator(seen.detach())
             return Turn({"discriminator": nll_loss(guess, batch.bins)}, _accuracy(guess, batch), True)
         guess = self.discriminator(seen)
-        fool = confusion_loss if config.kind == "log_l2" else uniform_cross_entropy
-        return Turn({"adversarial": config.weight * fool(guess)}, _accuracy(guess, batch))
+        return Turn({"adversarial": config.weight * self._fool(guess)}, _accuracy(guess, batch))
+
+    def _fool(self, log_probabilities: Tensor) -> Tensor:
+        """Return how far the answers are from uniform ones."""
+        return (confusion_loss if self.config.kind == "log_l2" else uniform_cross_entropy)(log_probabilities)
 
     def _blurred(self, sight: Sight) -> Float[Tensor, "n code"]:
         """Return the codes as the discriminator is given them."""
@@ -117,6 +124,64 @@ class PoseAdversary(nn.Module):
             return seen
         noise = torch.randn(seen.shape, generator=make_generator(sight.step, "noise")).to(seen)
         return seen + self.config.noise * seen.detach().square().mean().sqrt() * noise
+
+
+class CalibratedPoseAdversary(PoseAdversary):
+    """Fool nothing but what holds for objects that the discriminator has not seen.
+
+    A discriminator also learns pictures by heart, and jitters around what it knows; to fool that, an encoder shortens
+    its codes and gives up shape, whatever the labels are. Here each of two discriminators learns from half of the
+    objects. On the other half its logits are multiplied by a trust, a number that is learned there by the likelihood of
+    the true bins (temperature scaling, arXiv:1706.04599, equation 9); with that trust it judges, and is fooled. Bins
+    that codes of other objects do not tell end in a trust of 0, and leave the encoder alone.
+
+    Args:
+        config: The adversary.
+        discriminators: Two, of pose bins: of the objects at even places, and of those at odd ones.
+    """
+
+    def __init__(self, config: AdversaryConfig, discriminators: tuple[PoseDiscriminator, PoseDiscriminator]) -> None:
+        super().__init__(config, nn.ModuleList(discriminators))
+        self.trust = nn.Parameter(torch.full((2,), 1 / _TRUST_UNIT))
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return the losses of the discriminators and of their trust, or the one that fools them."""
+        config, batch = self.config, sight.batch
+        is_learning = bool(sight.step % config.every)
+        seen = self._blurred(sight)
+        first, second = (network(seen.detach() if is_learning else seen) for network in self.discriminator)
+        is_odd = (batch.objects % 2 == 1)[:, None]
+        with torch.no_grad():
+            self.trust.clamp_(min=0)
+        trust = _TRUST_UNIT * torch.where(is_odd, self.trust[0], self.trust[1])
+        known, new = torch.where(is_odd, second, first), torch.where(is_odd, first, second)
+        values = _accuracy(new, batch) | {"discriminator_trust": float(_TRUST_UNIT * self.trust.detach().mean())}
+        if is_learning:
+            judged = log_softmax(trust * new.detach(), dim=1)
+            terms = {"discriminator": nll_loss(known, batch.bins), "calibration": nll_loss(judged, batch.bins)}
+            return Turn(terms, values, True)
+        judged = log_softmax(trust.detach() * new, dim=1)
+        return Turn({"adversarial": config.weight * self._fool(judged)}, values)
+
+
+class ContinuousPoseAdversary(PoseAdversary):
+    """Guess azimuth and elevation from codes as numbers, and make codes from which only their mean can be guessed.
+
+    Neighbouring poses are not strangers to each other, as they are in bins, and no bin is empty. The discriminator
+    returns the numbers of ``pose_numbers``.
+    """
+
+    def turn(self, sight: Sight) -> Turn:
+        """Return the regressor's squared error, or how far its guesses are from the mean."""
+        seen, told = self._blurred(sight), pose_numbers(sight.batch.directions)
+        is_learning = bool(sight.step % self.config.every)
+        guess = self.discriminator(seen.detach() if is_learning else seen).float()
+        spread = (told - told.mean(0)).square().sum(1).mean()
+        error = (guess - told).square().sum(1).mean()
+        values = {"discriminator_explains": float(1 - error.detach() / spread.clamp(min=_LEAST_SPREAD))}
+        if is_learning:
+            return Turn({"discriminator": error}, values, True)
+        return Turn({"adversarial": self.config.weight * (guess - told.mean(0)).square().sum(1).mean()}, values)
 
 
 class MmdAdversary:
@@ -143,11 +208,15 @@ class ViewPrior(nn.Module):
         config: The adversary.
         discriminator: Takes silhouettes and where they are seen from.
         kind: What the pictures are.
+        dtype: Of the products of the discriminator.
     """
 
-    def __init__(self, config: AdversaryConfig, discriminator: nn.Module, kind: PictureKind) -> None:
+    def __init__(
+        self, config: AdversaryConfig, discriminator: nn.Module, kind: PictureKind, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.config, self.discriminator, self.kind = config, discriminator, kind
+        self.config, self.kind, self.dtype = config, kind, dtype
+        self.discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def turn(self, sight: Sight) -> Turn:
         """Return the loss of both sides: by gradient reversal in one step, or in turns."""
@@ -168,22 +237,40 @@ class ViewPrior(nn.Module):
 
     def _judge(self, pictures: Tensor, poses: Tensor, batch: Batch) -> Tensor:
         bins = batch.bins if poses is batch.poses else batch.unseen_bins
-        if self.config.form == "onehot":
-            return self.discriminator(pictures[:, -1], bins)
-        told = batch.classes if self.discriminator.num_classes else None
-        return self.discriminator(pictures, self.kind.condition(poses), told)
+        with torch.autocast(pictures.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self.config.form == "onehot":
+                return self.discriminator(pictures[:, -1], bins).float()
+            told = batch.classes if self.discriminator.num_classes else None
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+            return self.discriminator(pictures, self.kind.condition(poses), told).float()
 
 
-def adversary_of(config: PoseInvariantConfig, kind: PictureKind) -> Adversary | None:
-    """Return the adversary that the settings name, untrained."""
+def pose_numbers(directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """Return cosine and sine of the azimuth and of the elevation from which pictures were taken.
+
+    Args:
+        directions: From the objects to the cameras, of length 1; y is up. Straight above there is no azimuth: zeros.
+    """
+    flat = directions[:, [0, 2]]
+    level = flat.norm(dim=1, keepdim=True)
+    return torch.cat([flat / level.clamp(min=_LEAST_SPREAD), level, directions[:, 1:2]], dim=1)
+
+
+def adversary_of(config: PoseInvariantConfig, kind: PictureKind, dtype: torch.dtype) -> Adversary | None:
+    """Return the adversary that the settings name, untrained; pictures are judged by products of the type."""
     told = config.network.code_dim + len(kind.classes) * config.network.class_conditional
     if config.mode == "pose_invariant" and config.adversary.kind != "none":
         if config.adversary.kind == "mmd":
             return MmdAdversary(config.adversary, kind.num_bins)
-        network = PoseDiscriminator(told, kind.num_bins, config.network.discriminator_hidden)
-        return PoseAdversary(config.adversary, network)
+        if config.adversary.kind == "continuous":
+            regressor = mlp((told, *config.network.discriminator_hidden, 4))
+            return ContinuousPoseAdversary(config.adversary, regressor)
+        sizes = (told, kind.num_bins, config.network.discriminator_hidden)
+        if config.adversary.calibrated and config.adversary.kind != "reversal":
+            return CalibratedPoseAdversary(config.adversary, (PoseDiscriminator(*sizes), PoseDiscriminator(*sizes)))
+        return PoseAdversary(config.adversary, PoseDiscriminator(*sizes))
     if config.mode == "view_prior":
-        return ViewPrior(config.adversary, picture_discriminator(config, kind), kind)
+        return ViewPrior(config.adversary, picture_discriminator(config, kind), kind, dtype)
     return None
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from shapewright.data.pascal3d import PascalCrops
 from shapewright.data.pascal3d import varied as varied_crops
-from shapewright.data.picture_sets import PictureSet
+from shapewright.data.picture_sets import PictureSet, mirrored_cameras
 from shapewright.data.single_views import SingleViewSampler
-from shapewright.data.view_prior_pack import varied as varied_views
 from shapewright.engine.seed import make_generator
+from shapewright.methods.pose_invariant.model import PictureKind
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Batch:
         unseen: Poses from which other pictures were taken, for those who look at unseen sides.
         bins: Of the poses.
         unseen_bins: Bins of ``unseen``.
+        directions: From the objects to the cameras, of length 1; like the bins those of other pictures in the control.
         classes: Places of the categories.
+        objects: Places of the objects in the training set.
     """
 
     pictures: Float[Tensor, "n channels size size"]
@@ -39,7 +41,9 @@ class Batch:
     unseen: Float[Tensor, "n 3 4"]
     bins: Int64[Tensor, " n"]
     unseen_bins: Int64[Tensor, " n"]
+    directions: Float[Tensor, "n 3"]
     classes: Int64[Tensor, " n"]
+    objects: Int64[Tensor, " n"]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -54,8 +58,9 @@ class BatchRule:
         size: Pixels along each side of the masks.
         seed: Of the run.
         draws_any_view: Take the unseen poses from all views alike; otherwise from the batch in reversed order.
-        shuffle_poses: Give every picture a fixed wrong bin.
-        flips: Mirror half of the pictures with their cameras and let colours change places.
+        shuffle_poses: Tell of every picture the pose of another one, always the same.
+        flips: Mirror half of the objects, with their cameras and bins.
+        exchanges_colours: Let red, green and blue change places.
         crops: Photographs of Pascal3D+ to cut anew each time, one set a class, in the order of the pictures.
     """
 
@@ -64,7 +69,38 @@ class BatchRule:
     draws_any_view: bool = False
     shuffle_poses: bool = False
     flips: bool = False
+    exchanges_colours: bool = False
     crops: Sequence[PascalCrops] = ()
+
+
+class ToldPoses:
+    """Tell an adversary from where pictures were taken.
+
+    Args:
+        pictures: Of the training objects.
+        seed: Tell of every picture, and of every flipped one, the pose of another, always the same; none: its own.
+    """
+
+    def __init__(self, pictures: PictureSet, seed: int | None) -> None:
+        self._pictures = pictures
+        count = pictures.pose_bins.numel()
+        own = torch.arange(count).expand(2, -1)
+        if seed is not None:
+            streams = ("shuffled poses", "shuffled mirrored")
+            own = torch.stack([torch.randperm(count, generator=make_generator(seed, name)) for name in streams])
+        self._lenders = own.unflatten(1, pictures.pose_bins.shape)
+        mirrored = pictures.pose_bins if pictures.mirrored_bins is None else pictures.mirrored_bins
+        self._bins = torch.stack([pictures.pose_bins, mirrored]).flatten(1)
+
+    def of(
+        self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"], is_flipped: Bool[Tensor, " n"]
+    ) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n 3"]]:
+        """Return bins, and directions from the objects to the cameras."""
+        side = is_flipped.long()
+        lenders = self._lenders[side, objects, views]
+        directions = self._pictures.directions(lenders // self._pictures.num_views, lenders % self._pictures.num_views)
+        mirror = torch.stack([torch.ones(3), torch.tensor([1.0, 1.0, -1.0])])[side]
+        return self._bins[side, lenders], directions * mirror
 
 
 class BatchSource:
@@ -78,13 +114,9 @@ class BatchSource:
 
     def __init__(self, pictures: PictureSet, sampler: SingleViewSampler, rule: BatchRule) -> None:
         self.pictures, self.sampler, self.rule = pictures, sampler, rule
-        self._bins = pictures.pose_bins
-        if rule.shuffle_poses:
-            flat = self._bins.flatten()
-            order = torch.randperm(len(flat), generator=make_generator(rule.seed, "shuffled poses"))
-            self._bins = flat[order].view_as(self._bins)
-        places = {name: place for place, name in enumerate(pictures.classes)}
-        self._classes = torch.tensor([places[name] for name in pictures.categories])
+        self._told = ToldPoses(pictures, rule.seed if rule.shuffle_poses else None)
+        self._classes = PictureKind.of(pictures).places(pictures.categories)
+        self._crops = [(crops, row) for crops in rule.crops for row in range(len(crops.pictures))]
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -93,36 +125,56 @@ class BatchSource:
         objects, views = draw.objects, draw.views
         if draw.others is not None:
             objects, views = objects.repeat(2), torch.cat([views, draw.others])
-        poses, bins = self.pictures.views.poses(objects, views), self._bins[objects, views]
-        masks = resized_masks(self.pictures.masks(objects, views), rule.size)
         generator = make_generator(rule.seed, f"variation/{step}")
+        is_flipped = torch.zeros(len(draw.objects), dtype=torch.bool)
+        if rule.flips:
+            is_flipped = torch.rand(len(draw.objects), generator=generator) < 0.5
+        is_flipped = is_flipped.repeat(len(objects) // len(draw.objects))
+        masks = resized_masks(self.pictures.masks(objects, views), rule.size)
+        masks = torch.where(is_flipped[:, None, None], masks.flip(2), masks)
+        poses = self.pictures.views.poses(objects, views)
+        poses = torch.where(is_flipped[:, None, None], mirrored_cameras(poses), poses)
+        bins, directions = self._told.of(objects, views, is_flipped)
         if rule.crops:
-            pictures, bins = self._cut(objects, generator)
+            pictures, bins = self._cut(objects, bins, generator)
         else:
             pictures = self.pictures.pictures(objects, views)
-        if rule.flips:
-            pictures, poses, is_flipped = varied_views(pictures, poses, generator)
-            masks = torch.where(is_flipped[:, None, None], masks.flip(2), masks)
+            pictures = torch.where(is_flipped[:, None, None, None], pictures.flip(3), pictures)
+        if rule.exchanges_colours:
+            pictures = exchanged_colours(pictures, generator)
+        unseen, unseen_bins = poses.flip(0), bins.flip(0)
         if rule.draws_any_view:
             other = torch.randint(self.pictures.num_views, views.shape, generator=generator)
-            unseen, unseen_bins = self.pictures.views.poses(objects, other), self._bins[objects, other]
-        else:
-            unseen, unseen_bins = poses.flip(0), bins.flip(0)
-        return Batch(pictures, masks, poses, unseen, bins, unseen_bins, self._classes[objects])
+            unseen = self.pictures.views.poses(objects, other)
+            unseen_bins, _ = self._told.of(objects, other, torch.zeros_like(is_flipped))
+        classes = self._classes[objects]
+        return Batch(pictures, masks, poses, unseen, bins, unseen_bins, directions, classes, objects)
 
     def _cut(
-        self, objects: Int64[Tensor, " n"], generator: torch.Generator
+        self, objects: Int64[Tensor, " n"], bins: Int64[Tensor, " n"], generator: torch.Generator
     ) -> tuple[Float[Tensor, "n 3 size size"], Int64[Tensor, " n"]]:
         """Return photographs cut anew, and the bins of the poses that they show now."""
-        places = [(k, row) for k, crops in enumerate(self.rule.crops) for row in range(len(crops.pictures))]
-        rows = [places[place] for place in objects.tolist()]
-        parts = [
-            np.stack([getattr(self.rule.crops[k], name)[row] for k, row in rows]) for name in ("pictures", "boxes")
-        ]
-        flipped = np.stack([self.rule.crops[k].flipped_bins[row] for k, row in rows])
-        bins = torch.stack([self._bins[objects, 0], torch.from_numpy(flipped).long()], dim=1)
-        wide, boxes = map(torch.from_numpy, parts)
-        return varied_crops(wide, boxes, bins, self.pictures.size, generator)
+        found = [self._crops[place] for place in objects.tolist()]
+        wide, boxes, flipped = (
+            torch.from_numpy(np.stack([getattr(crops, name)[row] for crops, row in found]))
+            for name in ("pictures", "boxes", "flipped_bins")
+        )
+        return varied_crops(wide, boxes, torch.stack([bins, flipped.long()], dim=1), self.pictures.size, generator)
+
+
+def exchanged_colours(
+    pictures: Float[Tensor, "n channels h w"], generator: torch.Generator
+) -> Float[Tensor, "n channels h w"]:
+    """Return pictures whose red, green and blue have changed places, each in its own way (view prior learning).
+
+    Args:
+        pictures: Colours first.
+        generator: On the CPU.
+    """
+    orders = torch.rand(len(pictures), 3, generator=generator).argsort(dim=1)
+    rest = torch.arange(3, pictures.shape[1]).expand(len(pictures), -1)
+    channels = torch.cat([orders, rest], dim=1).to(pictures.device)
+    return pictures.gather(1, channels[:, :, None, None].expand_as(pictures))
 
 
 def resized_masks(masks: Float[Tensor, "n h w"], size: int) -> Float[Tensor, "n size size"]:

@@ -96,8 +96,9 @@ class AdversaryConfig:
 
     Args:
         kind: Of pose_invariant. log_l2: the squared distance of log-probabilities to uniform ones; cross_entropy: from
-            uniform ones; reversal: the discriminator's loss with the gradient reversed; mmd: between the bins of a
-            batch, without a discriminator; none: no adversary.
+            uniform ones; reversal: the discriminator's loss with the gradient reversed; continuous: azimuth and
+            elevation are guessed as numbers, without bins, and the encoder makes the mean the best guess; mmd: between
+            the bins of a batch, without a discriminator; none: no adversary.
         weight: Of the adversarial term.
         every: The encoder is trained to fool the discriminator in every n-th step; the discriminator in the others.
         codes: What the discriminator is given. raw: the code; standardised: centred and scaled by one number a batch;
@@ -107,19 +108,22 @@ class AdversaryConfig:
         lr_share: Rate of the discriminator over that of the other networks. A quick one jitters around what it knows,
             which squeezes the codes whatever the labels are.
         weight_decay: Of the discriminator, apart from the gradient (AdamW); for the same purpose.
+        calibrated: Two discriminators learn from half of the objects each, and are trusted with the other half as far
+            as they are right there: one that knows pictures by heart teaches nothing. With log_l2 and cross_entropy.
         shuffle_poses: Give every picture a fixed wrong pose bin: a control, which should lose the gain.
         form: Of view_prior. vpl: conditioned on where the camera is; onehot: on the number of the view.
         real: Of view_prior, what counts as real. seen: the mesh drawn from the picture's side; pictures: the masks.
         iterative: Train the discriminator of view_prior in a step of its own rather than by gradient reversal.
     """
 
-    kind: Literal["log_l2", "cross_entropy", "reversal", "mmd", "none"] = "log_l2"
+    kind: Literal["log_l2", "cross_entropy", "reversal", "continuous", "mmd", "none"] = "log_l2"
     weight: float = 1.0
     every: int = 2
     codes: Literal["raw", "standardised", "directions"] = "raw"
     noise: float = 0.0
     lr_share: float = 1.0
     weight_decay: float = 0.0
+    calibrated: bool = False
     shuffle_poses: bool = False
     form: Literal["vpl", "onehot"] = "vpl"
     real: Literal["seen", "pictures"] = "seen"
@@ -146,6 +150,8 @@ class OptimConfig:
         lr_decay_start: First step at which the rate falls, with the schedule step.
         lr_decay_every: Steps between two falls.
         lr_decay_factor: What the rate is multiplied by.
+        ema_decay: Judge the mean of encoder and decoder over the steps, each of which weighs less than the next one by
+            this factor, such as 0.999; 0: judge them as they are.
         precision: Of products: bf16, fp32, or auto: bf16 where the processor multiplies it natively.
     """
 
@@ -157,10 +163,12 @@ class OptimConfig:
     lr_decay_start: int = 40_000
     lr_decay_every: int = 2_000
     lr_decay_factor: float = 0.5
+    ema_decay: float = 0.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:
-        """Check that the counts are positive."""
+        """Check the ranges."""
+        check_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("batch_size", self.batch_size, 1)
         check_range("lr_decay_every", self.lr_decay_every, 1)
 
@@ -173,9 +181,9 @@ class PoseInvariantConfig:
         mode: pose_invariant; plain: silhouettes alone; prior: and short codes; view_prior: unseen sides are to look
             like seen ones; multi_view: two pictures of an object teach each other.
         select: How ``best`` is chosen: by silhouettes of held-out objects, or by voxels (3D supervision).
-        augment: How pictures are varied in training. flip_and_colours: half are mirrored together with their cameras,
-            and red, green and blue change places (view prior learning); moving_crops: photographs of Pascal3D+ are cut
-            with moving sides, and half are mirrored without their masks.
+        augment: How pictures are varied in training. flip: half are mirrored together with their cameras and bins;
+            flip_and_colours: and red, green and blue change places (view prior learning); moving_crops: photographs of
+            Pascal3D+ are cut with moving sides, and half are mirrored without their masks.
         media_every: Steps between two pictures of the training.
         data: Which pictures.
         network: Sizes.
@@ -188,7 +196,7 @@ class PoseInvariantConfig:
 
     mode: Mode = "pose_invariant"
     select: Literal["silhouette", "voxel_compat"] = "silhouette"
-    augment: Literal["none", "flip_and_colours", "moving_crops"] = "none"
+    augment: Literal["none", "flip", "flip_and_colours", "moving_crops"] = "none"
     media_every: int = 500
     data: PictureOptions = field(default_factory=PictureOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)

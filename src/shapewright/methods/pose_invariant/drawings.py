@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shapewright.checks import check_range, check_shape
-from shapewright.data.picture_sets import project_to
+from shapewright.data.picture_sets import near_of, project_to
 from shapewright.geometry.mesh import Mesh
 from shapewright.io.images import write_image
 from shapewright.io.video import write_video
@@ -111,7 +111,7 @@ def _shade(
     size: int,
 ) -> UInt8[np.ndarray, "n size size 3"]:
     screen = project_to(vertices, poses, half_angle_deg, size)
-    near = None if half_angle_deg is None else 0.1
+    near = near_of(half_angle_deg)
     fragments = rasterize(screen, faces, size, SUPERSAMPLE, near)
     image, row, column = fragments.is_covered.nonzero(as_tuple=True)
     face = faces[fragments.face_id[image, row, column].long()]
@@ -254,7 +254,7 @@ def overlay(
         size: Pixels along each side of the result.
     """
     screen = project_to(mesh.vertices.detach()[None], world_from_camera[None], half_angle_deg, size)
-    style = SilhouetteStyle(near=None if half_angle_deg is None else 0.1)
+    style = SilhouetteStyle(near=near_of(half_angle_deg))
     covered = silhouette(screen, mesh.faces, size, style)[0, ..., None].cpu().double().numpy()
     base = _enlarged(on_white(picture), size).astype(np.float64)
     return (base + TINT_SHARE * covered * (np.array(TINT) - base)).round().astype(np.uint8)

@@ -34,6 +34,8 @@ _CURVES = {
     "silhouette_loss": "",
     "discriminator": "negative log-likelihood",
     "discriminator_accuracy": "share",
+    "discriminator_trust": "",
+    "discriminator_explains": "share",
     "adversarial": "",
     "val_voxel_iou_32": "IoU",
     "val_silhouette_iou_90deg": "IoU",
@@ -44,6 +46,7 @@ _HEADLINES = {
     "chamfer_x1000": ("Chamfer distance x 1000", "{:.2f}"),
     "silhouette_iou_input": ("Outline overlap, side of the picture", "{:.3f}"),
     "silhouette_iou_90deg": ("Outline overlap, 90 degrees away", "{:.3f}"),
+    "inside_out_share": ("Surface seen from behind", "{:.3f}"),
     "mmd": ("MMD between poses", "{:.3f}"),
     "pose_probe": ("Pose guessed from the code", "{:.3f}"),
 }
@@ -70,7 +73,7 @@ def evaluate(
     """
     wall, cpu = time.monotonic(), time.process_time()
     opened = TrainedRun.open(run_path, checkpoint)
-    split = split or opened.test_split
+    split = split or opened.test_split(data)
     pictures = opened.pictures(split, data)
     if pictures.size != opened.method.kind.size:
         raise UserError(

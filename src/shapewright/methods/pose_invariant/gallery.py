@@ -50,7 +50,7 @@ def interpolate(
     """
     pictures = torch.stack([_picture(opened, name) for name in names])
     with torch.no_grad():
-        ends = opened.method.model.encode(pictures.to(opened.method.device)).cpu()
+        ends = opened.method.judged.encode(pictures.to(opened.method.device)).cpu()
     codes = interpolate_codes(ends[0], ends[1], steps, kind)
     out.mkdir(parents=True, exist_ok=True)
     written, meshes = [], decoded(opened, torch.stack(list(codes)))
@@ -87,7 +87,7 @@ def embed(
     Raises:
         UserError: if the pictures are missing, there are too few, or scikit-learn is missing.
     """
-    pictures = opened.pictures(split or opened.test_split)
+    pictures = opened.pictures(split or opened.test_split())
     found = predict(opened.method, pictures)
     metrics = code_metrics(pictures, found)
     objects = torch.arange(len(pictures)).repeat_interleave(pictures.num_views)
@@ -121,7 +121,7 @@ def export(
     Raises:
         UserError: if there is no such object or view.
     """
-    pictures = opened.pictures(split or opened.test_split)
+    pictures = opened.pictures(split or opened.test_split())
     if not 0 <= view < pictures.num_views:
         raise UserError(f"There is no view {view}: objects have {pictures.num_views}.", "Count from 0.")
     unknown = [name for name in ids if name not in pictures.ids]
@@ -139,7 +139,7 @@ def export(
 
 def decoded(opened: TrainedRun, codes: Float[Tensor, "n code"], category: int = 0) -> list[Mesh]:
     """Return one mesh a code, with colours where the run makes them."""
-    model, skin = opened.method.model, opened.method.skin
+    model, skin = opened.method.judged, opened.method.skin
     with torch.no_grad():
         codes = codes.to(opened.method.device)
         classes = torch.full((len(codes),), category, device=codes.device)
@@ -155,11 +155,8 @@ def _picture(opened: TrainedRun, name: str) -> Float[Tensor, "channels size size
         return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px))
     stem, _, view = name.rpartition(":")
     known: list[str] = []
-    for split in ("test", "val", "train"):
-        try:
-            pictures = opened.pictures(split)
-        except UserError:
-            continue
+    for split in opened.splits():
+        pictures = opened.pictures(split)
         known += pictures.ids
         if stem in pictures.ids and view.isdecimal() and int(view) < pictures.num_views:
             place = torch.tensor([pictures.ids.index(stem)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shapewright.analysis.pose_leak import linear_probe, nearest_mean_probe
 from shapewright.analysis.view_variance import view_variance
-from shapewright.data.picture_sets import PictureSet
+from shapewright.data.picture_sets import PictureSet, near_of, project_to
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh, sample_surface
 from shapewright.geometry.solid_voxels import VoxelRule, padded
@@ -24,6 +24,7 @@ from shapewright.methods.pose_invariant.batches import resized_masks
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.metrics.grid_iou import grid_iou
 from shapewright.metrics.mmd import MmdResult, mean_binned_mmd, mean_pairwise_mmd
+from shapewright.rendering.rasterizer import rasterize
 
 F_SCORE_DISTANCE = 0.01
 TURNS_DEG = (90, 180)
@@ -52,20 +53,16 @@ class Predictions:
 
 def predict(method: PoseInvariantMethod, pictures: PictureSet) -> Predictions:
     """Return codes and meshes of all pictures."""
-    method.model.eval()
     objects, views = _all_pictures(pictures)
-    places = {name: place for place, name in enumerate(method.kind.classes)}
-    classes = torch.tensor([places.get(name, 0) for name in pictures.categories])
-    codes, vertices = [], []
-    with torch.no_grad():
-        for some in torch.arange(len(objects)).split(_CHUNK):
-            seen = pictures.pictures(objects[some], views[some]).to(method.device)
-            codes.append(method.model.encode(seen))
-            vertices.append(method.model.decode(codes[-1], classes[objects[some]].to(method.device)).cpu())
-    shape = (len(pictures), pictures.num_views)
-    return Predictions(
-        torch.cat(codes).cpu().unflatten(0, shape), torch.cat(vertices).unflatten(0, shape), method.model.faces.cpu()
+    classes = method.kind.places(pictures.categories)
+    parts = [
+        method.judged.reconstruct(pictures.pictures(objects[some], views[some]), classes[objects[some]])
+        for some in torch.arange(len(objects)).split(_CHUNK)
+    ]
+    codes, vertices = (
+        torch.cat(part).unflatten(0, (len(pictures), pictures.num_views)) for part in zip(*parts, strict=True)
     )
+    return Predictions(codes, vertices, method.model.faces.cpu())
 
 
 def shape_rows(pictures: PictureSet, found: Predictions, num_points: int = 10_000) -> dict[str, Float[Tensor, "o v"]]:
@@ -99,7 +96,8 @@ def silhouette_rows(
 ) -> dict[str, Float[Tensor, "o v"]]:
     """Return the silhouette IoU from the side of the picture, and from sides 90 and 180 degrees away.
 
-    The novel sides exist where all objects were seen from the same ring of views.
+    The novel sides exist where all objects were seen from the same ring of views. ``inside_out_share`` is the share of
+    what the picture's side sees that is the back of a face: silhouettes do not care which way a surface looks.
 
     Args:
         method: Draws.
@@ -121,7 +119,31 @@ def silhouette_rows(
                 masks = resized_masks(pictures.masks(objects[some], seen), method.painter.size)
                 values.append(coverage_iou(drawn, masks))
             rows[name] = torch.cat(values).unflatten(0, (len(pictures), pictures.num_views))
-    return rows
+        shares = []
+        for some in torch.arange(len(objects)).split(_CHUNK):
+            poses = pictures.views.poses(objects[some], views[some])
+            screen = project_to(found.vertices.flatten(0, 1)[some], poses, method.kind.half_angle_deg, pictures.size)
+            shares.append(back_share(screen, found.faces, pictures.size, near_of(method.kind.half_angle_deg)))
+    return rows | {"inside_out_share": torch.cat(shares).unflatten(0, (len(pictures), pictures.num_views))}
+
+
+def back_share(
+    screen: Float[Tensor, "n vertices 3"], faces: Int64[Tensor, "faces 3"], size: int, near: float | None
+) -> Float[Tensor, " n"]:
+    """Return the share of the covered pixels whose nearest face is seen from behind; 0 where nothing is covered.
+
+    Args:
+        screen: x and y in pixels, y down, and depth.
+        faces: Counter-clockwise from outside.
+        size: Pixels along each side.
+        near: Least depth.
+    """
+    ids = rasterize(screen, faces, size, near=near).face_id.flatten(1).long()
+    sides = screen[:, faces, :2].diff(dim=2)
+    is_back = sides[:, :, 0, 0] * sides[:, :, 1, 1] > sides[:, :, 0, 1] * sides[:, :, 1, 0]
+    is_covered = ids >= 0
+    seen_from_behind = is_covered & is_back.gather(1, ids.clamp(min=0))
+    return seen_from_behind.sum(1) / is_covered.sum(1).clamp(min=1)
 
 
 def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from shapewright.losses.flatness import dihedral_loss, flatness_loss
 from shapewright.losses.inflation import inflation_loss
 from shapewright.losses.laplacian import edge_length_loss, laplacian_loss
 from shapewright.losses.silhouette_pictures import iou_loss, pyramid_loss
-from shapewright.methods.pose_invariant.adversaries import Adversary, PoseAdversary, adversary_of
+from shapewright.methods.pose_invariant.adversaries import Adversary, adversary_of
 from shapewright.methods.pose_invariant.batches import Batch, BatchSource
 from shapewright.methods.pose_invariant.config import LossConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.model import PictureKind, Reconstructor
 from shapewright.methods.pose_invariant.original import OriginalNetworks
 from shapewright.methods.pose_invariant.painting import Painter, Skin
 from shapewright.networks.bounded_decoder import BoundedMeshDecoder
+from shapewright.networks.discriminators import PoseDiscriminator
 
 Terms = dict[str, Tensor]
 
@@ -69,7 +71,7 @@ class PoseInvariantMethod:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = Reconstructor(config.network, kind.size, len(kind.classes), dtype).to(device)
-            self.adversary: Adversary | None = adversary_of(config, kind)
+            self.adversary: Adversary | None = adversary_of(config, kind, dtype)
             is_mirrored = config.network.decoder == "patches_fc"
             self.skin = Skin(self.model.told_dim, is_mirrored).to(device) if config.network.texture else None
         self.painter = Painter(config, kind)
@@ -79,7 +81,13 @@ class PoseInvariantMethod:
             self.modules["discriminator"] = self.adversary.to(device)
         if self.skin is not None:
             self.modules["texture"] = self.skin
+        self.average = copy.deepcopy(self.model).eval() if config.optim.ema_decay else None
         self.optimizers = {name: _adam(module, config, name) for name, module in self.modules.items()}
+
+    @property
+    def judged(self) -> Reconstructor:
+        """Return the networks to judge: their mean over the steps where the settings ask for it."""
+        return (self.average or self.model).eval()
 
     def next_batch(self, moment: Moment) -> Batch:
         """Return the pictures of the next step."""
@@ -116,8 +124,18 @@ class PoseInvariantMethod:
                 for group in self.optimizers[name].param_groups:
                     group["lr"] = rate * group["share"]
                 self.optimizers[name].step()
+        if self.average is not None:
+            self._follow(self.average)
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
+
+    @torch.no_grad()
+    def _follow(self, average: Reconstructor) -> None:
+        """Move the averaged networks towards those of the step; what is no parameter is taken over."""
+        means, values = list(average.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(means, values, 1 - self.config.optim.ema_decay)
+        for mean, value in zip(average.buffers(), self.model.buffers(), strict=True):
+            mean.copy_(value)
 
     def _shape_terms(self, batch: Batch, codes: Tensor, made: _Made, seen: Tensor) -> Terms:
         """Return the weighted terms that need no adversary."""
@@ -153,14 +171,17 @@ class PoseInvariantMethod:
         return terms
 
     def take_over(self, original: OriginalNetworks) -> None:
-        """Start from the networks of the original program; its discriminator too, if it fits the pose bins."""
+        """Start from the networks of the original program; with its discriminator too, if it has the same pose bins."""
         self.model.load_state_dict(original.reconstructor_state())
-        if isinstance(self.adversary, PoseAdversary) and original.num_bins == self.kind.num_bins:
-            self.adversary.discriminator.load_state_dict(original.discriminator)
+        for network in self.modules["discriminator"].modules() if "discriminator" in self.modules else ():
+            if isinstance(network, PoseDiscriminator) and original.num_bins == self.kind.num_bins:
+                network.load_state_dict(original.discriminator)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that an exact continuation needs; batches depend on the seed and the step alone."""
         tensors: dict[str, Tensor] = {}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for part, module in self.modules.items():
             tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
             for index, state in self.optimizers[part].state_dict()["state"].items():
@@ -173,11 +194,12 @@ class PoseInvariantMethod:
         Raises:
             UserError: if the tensors belong to other settings.
         """
-        groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*self.modules, "adam")}
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*self.modules, "adam", "average")}
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
             groups.setdefault(group, {})[rest] = value
-        for part, module in self.modules.items():
+        averages = {} if self.average is None else {"average": self.average}
+        for part, module in (self.modules | averages).items():
             try:
                 module.load_state_dict(groups[part])
             except RuntimeError as error:
@@ -185,6 +207,7 @@ class PoseInvariantMethod:
                     f"The checkpoint does not fit the settings of the run: the {part} has other layers.",
                     "Restore config.json as the training wrote it.",
                 ) from error
+        for part in self.modules:
             parameters = [one for group in self.optimizers[part].param_groups for one in group["params"]]
             states: dict[int, dict[str, Tensor]] = {}
             for name, value in groups["adam"].items():

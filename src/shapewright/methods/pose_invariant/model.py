@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,11 @@ class PictureKind:
             half_angle_deg=pictures.views.half_angle_deg,
         )
 
+    def places(self, categories: Sequence[str]) -> Int64[Tensor, " n"]:
+        """Return the place of each category; one that was not learned counts as the first."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        return torch.tensor([place.get(name, 0) for name in categories])
+
     def condition(self, poses: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n numbers"]:
         """Return what a discriminator is told of a camera: where it stands, or its rotation if it is parallel."""
         return poses[:, :, 3] if self.half_angle_deg is not None else poses[:, :, :3].flatten(1)
@@ -88,6 +94,15 @@ class Reconstructor(nn.Module):
     def tell(self, codes: Float[Tensor, "n code"], classes: Int64[Tensor, " n"]) -> Float[Tensor, "n told"]:
         """Return the codes with the category appended, where the networks are told it."""
         return torch.cat([codes, one_hot(classes, self.num_told).to(codes)], dim=1) if self.num_told else codes
+
+    @torch.no_grad()
+    def reconstruct(
+        self, pictures: Float[Tensor, "n channels h w"], classes: Int64[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n code"], Float[Tensor, "n vertices 3"]]:
+        """Return codes and vertices on the CPU, without gradients; pictures and classes may lie anywhere."""
+        device = self.faces.device
+        codes = self.encode(pictures.to(device))
+        return codes.cpu(), self.decode(codes, classes.to(device)).cpu()
 
     def decode(self, codes: Float[Tensor, "n code"], classes: Int64[Tensor, " n"]) -> Float[Tensor, "n vertices 3"]:
         """Return the vertices of one mesh a code."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from shapewright.data.picture_sets import project_to
+from shapewright.data.picture_sets import near_of, project_to
 from shapewright.geometry.cube_sphere import cube_patches, patch_texture_coordinates, patch_triangles
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.model import PictureKind
@@ -59,7 +59,7 @@ class Painter:
     def __init__(self, config: PoseInvariantConfig, kind: PictureKind) -> None:
         self.size = config.render.size or kind.size
         self._half_angle_deg = kind.half_angle_deg
-        self._near = None if kind.half_angle_deg is None else 0.1
+        self._near = near_of(kind.half_angle_deg)
         self._style = SilhouetteStyle(config.render.gradient, config.render.supersample, near=self._near)
 
     def draw(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shapewright.checks import check_range, check_shape
-from shapewright.data.picture_sets import PictureViews, project_to
+from shapewright.data.picture_sets import PictureViews, near_of, project_to
 from shapewright.geometry.orbit import KATO_DISTANCE, KATO_HALF_ANGLE_DEG, cameras_around, orbit_eyes
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
@@ -94,7 +94,7 @@ def search_pose(
         raise ValueError("The mask is empty: there is nothing to compare silhouettes with.")
     angles = [(azimuth, elevation) for elevation in elevations_deg for azimuth in AZIMUTHS_DEG]
     poses = rig.poses(*zip(*angles, strict=True))
-    style = SilhouetteStyle(near=None if rig.half_angle_deg is None else 0.1)
+    style = SilhouetteStyle(near=near_of(rig.half_angle_deg))
     values = []
     with torch.no_grad():
         for chunk in poses.split(VIEWS_PER_CHUNK):

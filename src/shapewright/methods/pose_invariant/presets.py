@@ -27,7 +27,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
             image_widths=(16, 32, 64, 64, 64),
         ),
         loss=LossConfig(code_prior_weight=0.0, inflation_weight=1e-4),
-        adversary=AdversaryConfig(weight=0.5),
+        adversary=AdversaryConfig(weight=1.0, calibrated=True),
         optim=OptimConfig(batch_size=48, lr=1e-3, schedule="cosine"),
         train=TrainConfig(steps=3000),
     ),

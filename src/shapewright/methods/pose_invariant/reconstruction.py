@@ -58,7 +58,7 @@ def reconstruct(
     else:
         seen = unframed_picture(picture, kind.size, mask)
     with torch.no_grad():
-        code = opened.method.model.encode(opened.coloured_as_data(seen)[None].to(opened.method.device))
+        code = opened.method.judged.encode(opened.coloured_as_data(seen)[None].to(opened.method.device))
     mesh = decoded(opened, code, place)[0]
     found = search_pose(mesh.vertices, mesh.faces, seen[3], opened.rig)
     out.mkdir(parents=True, exist_ok=True)

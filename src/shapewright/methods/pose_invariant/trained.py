@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shapewright.data.picture_folders import open_pictures
+from shapewright.data.picture_folders import has_split, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.checkpoint import load_checkpoint
 from shapewright.engine.config import from_dict, to_dict
@@ -60,7 +59,6 @@ class TrainedRun:
         kind = from_dict(PictureKind, run.info["pictures"])
         method = PoseInvariantMethod(config, kind, None, resolve_device(device))
         method.load_state_dict(tensors)
-        method.model.eval()
         return TrainedRun(run, config, method, step)
 
     @property
@@ -92,16 +90,14 @@ class TrainedRun:
         """
         return open_pictures(data or self.data, split, self.config.data, int(self.run.info["seed"]))
 
-    @cached_property
-    def test_split(self) -> Split:
+    def splits(self, data: Path | None = None) -> list[Split]:
+        """Return the sets that its pictures, or others, have: test, val, train; the first is the one to judge by."""
+        order: tuple[Split, ...] = ("test", "val", "train")
+        return [split for split in order if has_split(data or self.data, split, self.config.data)]
+
+    def test_split(self, data: Path | None = None) -> Split:
         """Return the set to judge by: test, or val, or train, whichever is the first to exist."""
-        for split in ("test", "val"):
-            try:
-                open_pictures(self.data, split, self.config.data)
-            except UserError:
-                continue
-            return split
-        return "train"
+        return next(iter(self.splits(data)), "train")
 
 
 def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, seed: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from shapewright.data.pascal3d import read_crops
-from shapewright.data.picture_folders import empty_masks, open_pictures
+from shapewright.data.picture_folders import empty_masks, has_split, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.data.single_views import SingleViewSampler
 from shapewright.engine.checkpoint import load_checkpoint
@@ -118,7 +118,8 @@ def prepare_method(
         seed=seed,
         draws_any_view=by_number,
         shuffle_poses=config.adversary.shuffle_poses,
-        flips=config.augment == "flip_and_colours",
+        flips=config.augment.startswith("flip"),
+        exchanges_colours=config.augment == "flip_and_colours",
         crops=[read_crops(data, name) for name in pictures.classes] if config.augment == "moving_crops" else (),
     )
     return PoseInvariantMethod(config, kind, BatchSource(pictures, sampler, rule), device, seed)
@@ -139,7 +140,8 @@ def _check_suits(
         raise UserError(
             "The form onehot of view_prior needs all objects seen from the same views.", "Use --adversary.form vpl."
         )
-    if config.mode == "pose_invariant" and len(pictures.pose_bins.unique()) < 2:
+    uses_bins = config.mode == "pose_invariant" and config.adversary.kind != "continuous"
+    if uses_bins and len(pictures.pose_bins.unique()) < 2:
         raise UserError(
             "All pictures have the same pose bin: there is no pose to be invariant to.",
             "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
@@ -151,20 +153,28 @@ def _check_suits(
                 "A texture needs a decoder of patches, and pictures with colours and masks of the size that is drawn.",
                 "Set --network.decoder patches, and leave --render.size out.",
             )
-    if config.augment == "flip_and_colours" and (by_number or config.mode == "pose_invariant"):
+    if config.augment.startswith("flip") and (by_number or uses_bins) and pictures.mirrored_bins is None:
         raise UserError(
-            "With --augment flip_and_colours the bins of poses no longer hold.",
-            "Use --augment none, or a mode that does not use bins.",
+            f"With --augment {config.augment}, pictures are seen from poses that the bins of these data do not have.",
+            "Use --augment none, --adversary.kind continuous, or a mode that does not use bins.",
+        )
+    if config.augment == "moving_crops" and config.mode == "pose_invariant" and not uses_bins:
+        raise UserError(
+            "The adversary continuous does not know from where mirrored photographs were taken.",
+            "Use --augment none, or another --adversary.kind.",
         )
 
 
 def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Any]:
     """Return what happens while training: pictures, and a look at the validation set where there is one."""
-    try:
-        held_out = open_pictures(data, "val", method.config.data, seed)
-    except UserError:
+    if not has_split(data, "val", method.config.data):
         return [Media(method, pictures)]
-    return [Media(method, pictures), Validation(method, held_out)]
+    return [Media(method, pictures), Validation(method, open_pictures(data, "val", method.config.data, seed))]
+
+
+def _is_due(trainer: Trainer, config: PoseInvariantConfig) -> bool:
+    """Tell if a step is one of those to look at: every ``media_every``-th, and the last."""
+    return trainer.step % config.media_every == 0 or trainer.step == config.train.steps
 
 
 class Media:
@@ -181,18 +191,14 @@ class Media:
         views = torch.arange(len(objects)) * 5 % pictures.num_views
         self._shown = pictures.pictures(objects, views)
         self._poses = pictures.views.poses(objects, views)
-        places = {name: place for place, name in enumerate(method.kind.classes)}
-        self._classes = torch.tensor([places[pictures.categories[place]] for place in objects.tolist()])
+        self._classes = method.kind.places([pictures.categories[place] for place in objects.tolist()])
 
     def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
         """Write pictures of a step, if they are due."""
-        every = self._method.config.media_every
-        if trainer.step % every and trainer.step != self._method.config.train.steps:
+        if not _is_due(trainer, self._method.config):
             return
-        model = self._method.model.eval()
-        with torch.no_grad():
-            codes = model.encode(self._shown.to(self._method.device))
-            vertices = model.decode(codes, self._classes.to(self._method.device)).cpu()
+        model = self._method.judged
+        _, vertices = model.reconstruct(self._shown, self._classes)
         faces = model.faces.cpu()
         made, given = training_grids(vertices, faces, self._poses, self._method.kind.half_angle_deg, self._shown)
         write_image(trainer.run.media / f"gen_{trainer.step:06d}.png", made)
@@ -217,7 +223,7 @@ class Validation:
 
     def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
         """Judge a step, if it is due, and save it with its score."""
-        if trainer.step % self._method.config.media_every and trainer.step != self._method.config.train.steps:
+        if not _is_due(trainer, self._method.config):
             return
         found = predict(self._method, self._pictures)
         rows = silhouette_rows(self._method, self._pictures, found) | shape_rows(self._pictures, found, num_points=0)
