@@ -256,7 +256,9 @@ def pose_numbers(directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
     return torch.cat([flat / level.clamp(min=_LEAST_SPREAD), level, directions[:, 1:2]], dim=1)
 
 
-def adversary_of(config: PoseInvariantConfig, kind: PictureKind, dtype: torch.dtype) -> Adversary | None:
+def adversary_of(
+    config: PoseInvariantConfig, kind: PictureKind, dtype: torch.dtype = torch.float32
+) -> Adversary | None:
     """Return the adversary that the settings name, untrained; pictures are judged by products of the type."""
     told = config.network.code_dim + len(kind.classes) * config.network.class_conditional
     if config.mode == "pose_invariant" and config.adversary.kind != "none":
