@@ -17,7 +17,7 @@ from shapewright.rendering.projections import ParallelViews, project_perspective
 
 _SAME_POSE = 1e-3
 # Nearer to a camera nothing is drawn.
-NEAR = 0.1
+_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def mirrored_row(world_from_camera: Float[Tensor, "views 3 4"]) -> Int64[Tensor,
 
 def near_of(half_angle_deg: float | None) -> float | None:
     """Return the least depth for the rasteriser: none in parallel projections."""
-    return None if half_angle_deg is None else NEAR
+    return None if half_angle_deg is None else _NEAR
 
 
 def project_to(

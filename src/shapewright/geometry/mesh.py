@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from shapewright.checks import check_finite, check_range, check_shape
+from shapewright.checks import check_faces, check_finite, check_range, check_shape
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         check_shape("vertices", self.vertices, (None, 3))
-        check_shape("faces", self.faces, (None, 3))
+        check_faces(self.faces, len(self.vertices))
         check_finite("vertices", self.vertices)
         if self.faces.dtype != torch.int64:
             raise ValueError(f"faces must be int64, got {self.faces.dtype}.")
@@ -40,10 +40,6 @@ class Mesh:
             values = getattr(self, name)
             if values is not None:
                 check_shape(name, values, (self.num_vertices, 3))
-        if self.num_faces:
-            lowest, highest = (int(end) for end in self.faces.aminmax())
-            if lowest < 0 or highest >= self.num_vertices:
-                raise ValueError(f"faces must name vertices 0 to {self.num_vertices - 1}, got {lowest} to {highest}.")
 
     @property
     def num_vertices(self) -> int:

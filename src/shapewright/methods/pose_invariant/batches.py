@@ -131,15 +131,17 @@ class BatchSource:
             is_flipped = torch.rand(len(draw.objects), generator=generator) < 0.5
         is_flipped = is_flipped.repeat(len(objects) // len(draw.objects))
         masks = resized_masks(self.pictures.masks(objects, views), rule.size)
-        masks = torch.where(is_flipped[:, None, None], masks.flip(2), masks)
         poses = self.pictures.views.poses(objects, views)
-        poses = torch.where(is_flipped[:, None, None], mirrored_cameras(poses), poses)
         bins, directions = self._told.of(objects, views, is_flipped)
         if rule.crops:
             pictures, bins = self._cut(objects, bins, generator)
         else:
             pictures = self.pictures.pictures(objects, views)
-            pictures = torch.where(is_flipped[:, None, None, None], pictures.flip(3), pictures)
+        if rule.flips:
+            flip = is_flipped[:, None, None]
+            pictures = torch.where(flip[..., None], pictures.flip(3), pictures)
+            masks = torch.where(flip, masks.flip(2), masks)
+            poses = torch.where(flip, mirrored_cameras(poses), poses)
         if rule.exchanges_colours:
             pictures = exchanged_colours(pictures, generator)
         unseen, unseen_bins = poses.flip(0), bins.flip(0)
