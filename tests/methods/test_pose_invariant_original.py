@@ -10,6 +10,9 @@ from shapewright.errors import UserError
 from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.mesh_edges import edge_table
+from shapewright.methods.pose_invariant.config import AdversaryConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.method import PoseInvariantMethod
+from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import published_order, read_original
 from shapewright.networks.discriminators import PoseDiscriminator
 from shapewright.networks.image_encoders import ConvEncoder
@@ -123,6 +126,24 @@ def test_the_encoder_and_the_discriminator_compute_what_they_did(kept):
     assert set(found.reconstructor_state()) == {f"encoder.{name}" for name in found.encoder} | {
         f"decoder.{name}" for name in found.decoder
     }
+
+
+def test_training_starts_from_all_of_the_original_networks(kept):
+    found = read_original(kept.folder)
+    config = PoseInvariantConfig(
+        network=found.network,
+        adversary=AdversaryConfig(calibrated=True),
+        optim=OptimConfig(ema_decay=0.9, precision="fp32"),
+    )
+    kind = PictureKind(size=found.image_size, num_bins=BINS, classes=("thing",), half_angle_deg=15.0)
+    method = PoseInvariantMethod(config, kind, None, torch.device("cpu"))
+    method.take_over(found)
+    for networks in (method.model, method.judged):
+        for name, value in found.encoder.items():
+            assert torch.equal(networks.encoder.state_dict()[name], value)
+        assert torch.equal(networks.decoder.state_dict()["layers.0.weight"], found.decoder["layers.0.weight"])
+    for network in method.adversary.discriminator:
+        assert all(torch.equal(network.state_dict()[name], value) for name, value in found.discriminator.items())
 
 
 def test_meshes_come_out_in_the_world_and_look_outwards(kept):

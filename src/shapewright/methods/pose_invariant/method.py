@@ -173,6 +173,8 @@ class PoseInvariantMethod:
     def take_over(self, original: OriginalNetworks) -> None:
         """Start from the networks of the original program; with its discriminator too, if it has the same pose bins."""
         self.model.load_state_dict(original.reconstructor_state())
+        if self.average is not None:
+            self.average.load_state_dict(self.model.state_dict())
         for network in self.modules["discriminator"].modules() if "discriminator" in self.modules else ():
             if isinstance(network, PoseDiscriminator) and original.num_bins == self.kind.num_bins:
                 network.load_state_dict(original.discriminator)
