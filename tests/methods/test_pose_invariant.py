@@ -20,6 +20,7 @@ from shapewright.methods.pose_invariant import gallery
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
 from shapewright.methods.pose_invariant.judging import back_share, predict, shape_rows
+from shapewright.methods.pose_invariant.method import learning_rate
 from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, resume, train
@@ -247,6 +248,25 @@ def test_objects_without_a_mask_are_left_out(tmp_path):
     np.savez_compressed(folder / "egg_train_images.npz", images)
     run = train(small(steps=3, batch_size=6), folder, tmp_path / "run", START)
     assert all(np.isfinite(row["loss"]) for row in run.read_metrics() if "loss" in row)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "progress", "expected"),
+    [
+        ("constant", 0, 0.0, 0.25),
+        ("constant", 2, 0.2, 0.75),
+        ("constant", 9, 0.9, 1.0),
+        ("cosine", 1, 0.0, 0.5),
+        ("cosine", 5, 1.0, 0.01),
+        ("step", 1, 0.1, 0.5),
+        ("step", 8, 0.8, 0.1),
+    ],
+)
+def test_the_rate_warms_up_and_follows_its_schedule(schedule, step, progress, expected):
+    config = OptimConfig(
+        lr=1.0, warm_up_steps=4, schedule=schedule, lr_decay_start=6, lr_decay_every=10, lr_decay_factor=0.1
+    )
+    assert learning_rate(config, Moment(step, progress)) == pytest.approx(expected)
 
 
 def test_an_adversary_that_would_never_be_trained_is_refused():

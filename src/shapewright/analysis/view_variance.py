@@ -1,4 +1,4 @@
-"""How much a predicted shape changes with the view that it was predicted from."""
+"""How much a predicted shape, and the code that it came from, change with the view of the picture."""
 
 from __future__ import annotations
 
@@ -50,3 +50,43 @@ def view_variance(vertices: Float[Tensor, "objects views vertices 3"]) -> ViewVa
     ]
     between = (means - means.mean(dim=0)).square().sum(-1).mean()
     return ViewVariance(math.sqrt(sum(within) / len(within)), float(between.sqrt()))
+
+
+@dataclass(frozen=True)
+class CodeShares:
+    """Hold what the variance of codes is made of; the shares add up to 1.
+
+    Args:
+        objects: Of the objects' mean codes: what an object is, whatever side it is seen from.
+        views: Of the views' mean codes: what a side does to the codes of all objects alike. Only this sets the codes of
+            two views apart as a whole, and only this can an adversary take away that compares views, not objects.
+        interaction: The rest: what a side does to the codes of one object.
+    """
+
+    objects: float
+    views: float
+    interaction: float
+
+
+def code_shares(codes: Float[Tensor, "objects views code"]) -> CodeShares:
+    """Return the analysis of variance of codes by object and view, two ways without replication.
+
+    Args:
+        codes: Of the same objects, seen from the same views.
+
+    Returns:
+        The shares; NaN if all codes are equal.
+
+    Raises:
+        ValueError: if there is no object or view.
+    """
+    check_shape("codes", codes, (None, None, None))
+    for name, count in zip(("objects", "views"), codes.shape, strict=False):
+        check_range(name, count, 1)
+    centered = codes.detach().double()
+    centered = centered - centered.mean(dim=(0, 1))
+    whole = centered.square().sum(-1).mean()
+    if float(whole) == 0:
+        return CodeShares(math.nan, math.nan, math.nan)
+    objects, views = (float(centered.mean(dim=axis).square().sum(-1).mean() / whole) for axis in (1, 0))
+    return CodeShares(objects, views, max(0.0, 1 - objects - views))

@@ -146,6 +146,8 @@ class OptimConfig:
         lr: Rate of all networks.
         beta1: Of Adam.
         beta2: Of Adam.
+        warm_up_steps: The rate rises to its own over this many steps, on top of the schedule. The first steps of Adam
+            are as long as any, in directions that know little yet: they fold meshes and dull the encoder for good.
         schedule: constant; cosine down to a hundredth; step: times lr_decay_factor every lr_decay_every steps.
         lr_decay_start: First step at which the rate falls, with the schedule step.
         lr_decay_every: Steps between two falls.
@@ -159,6 +161,7 @@ class OptimConfig:
     lr: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.999
+    warm_up_steps: int = 0
     schedule: Literal["constant", "cosine", "step"] = "constant"
     lr_decay_start: int = 40_000
     lr_decay_every: int = 2_000
@@ -171,6 +174,7 @@ class OptimConfig:
         check_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("batch_size", self.batch_size, 1)
         check_range("lr_decay_every", self.lr_decay_every, 1)
+        check_range("warm_up_steps", self.warm_up_steps, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from shapewright.analysis.pose_leak import linear_probe, nearest_mean_probe
-from shapewright.analysis.view_variance import view_variance
+from shapewright.analysis.view_variance import code_shares, view_variance
 from shapewright.data.picture_sets import PictureSet, near_of, project_to
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh, sample_surface
@@ -147,7 +148,7 @@ def back_share(
 
 
 def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
-    """Return how much of the pose the codes keep: MMD, probes, and how far shapes vary with the view.
+    """Return how much of the pose the codes keep: MMD, probes, shares of variance; and how shapes vary with views.
 
     Args:
         pictures: Their poses.
@@ -169,6 +170,9 @@ def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
             "code_norm": discrepancy.mean_norm,
             "code_spread": discrepancy.between_object_spread,
         }
+    if pictures.views.is_shared and pictures.num_views > 1:
+        shares = code_shares(found.codes)
+        metrics |= {f"code_share_{name}": share for name, share in dataclasses.asdict(shares).items()}
     # Poses that training never had are in no bin.
     if len(pictures) > 1 and pictures.num_views > 1 and bool((pictures.pose_bins >= 0).all()):
         probe = nearest_mean_probe(found.codes, pictures.pose_bins)

@@ -38,13 +38,12 @@ CENTROID_RATE_SHARE = 0.1
 
 def learning_rate(config: OptimConfig, moment: Moment) -> float:
     """Return the learning rate of a step."""
+    rate = config.lr * min(1.0, (moment.step + 1) / max(config.warm_up_steps, 1))
     if config.schedule == "cosine":
-        return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * moment.progress)))
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * moment.progress)))
     if config.schedule == "step" and moment.step >= config.lr_decay_start:
-        return config.lr * config.lr_decay_factor ** (
-            1 + (moment.step - config.lr_decay_start) // config.lr_decay_every
-        )
-    return config.lr
+        return rate * config.lr_decay_factor ** (1 + (moment.step - config.lr_decay_start) // config.lr_decay_every)
+    return rate
 
 
 class PoseInvariantMethod:

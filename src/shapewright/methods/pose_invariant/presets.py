@@ -28,7 +28,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
         ),
         loss=LossConfig(code_prior_weight=0.0, inflation_weight=1e-4),
         adversary=AdversaryConfig(weight=1.0, calibrated=True),
-        optim=OptimConfig(batch_size=48, lr=1e-3, schedule="cosine"),
+        optim=OptimConfig(batch_size=48, lr=1e-3, warm_up_steps=300, schedule="cosine"),
         train=TrainConfig(steps=3000),
     ),
     # arXiv:2004.01347 on Kato's renderings, a model a class.
