@@ -25,12 +25,16 @@ from typing import Any
 from timing import machine  # isort: skip - before torch is loaded
 import torch
 
+from shapewright.analysis.view_variance import code_shares, with_view_means_at_chance
 from shapewright.engine.start import Start
 from shapewright.io.files import read_json, write_json
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.judging import predict
 from shapewright.methods.pose_invariant.presets import PRESETS
+from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import train
+from shapewright.metrics.mmd import mean_pairwise_mmd
 
 MODES = ("plain", "prior", "pose_invariant", "shuffled", "view_prior", "multi_view")
 # Of the modes that the preset is not made for.
@@ -86,6 +90,24 @@ def run_one(data: Path, config: PoseInvariantConfig, mode: str, out: Path, seed:
         result = evaluate(out, num_points=points)
         write_json(out / "row.json", result | {"data": data.name, "mode": mode, "cpu_s": seconds})
     return read_json(out / "row.json")
+
+
+def codes_by_view(out: Path) -> dict[str, float]:
+    """Return what the variance of a run's codes is made of, and the MMD that a perfect adversary would leave of it."""
+    opened = TrainedRun.open(out, device="cpu")
+    codes = predict(opened.method, opened.pictures(opened.test_split())).codes
+    bound = mean_pairwise_mmd(with_view_means_at_chance(codes)).mean
+    return dataclasses.asdict(code_shares(codes)) | {"mmd": mean_pairwise_mmd(codes).mean, "mmd_at_chance": bound}
+
+
+def print_codes(runs: dict[str, list[Path]]) -> None:
+    """Print the shares of the variance of codes, means over the runs of each mode."""
+    print("\nvariance of the codes by objects, views, both; MMD, and with views' means that differ by chance alone")
+    for mode, paths in runs.items():
+        rows = [codes_by_view(path) for path in paths]
+        means = {name: statistics.mean(row[name] for row in rows) for name in rows[0]}
+        left = means["mmd_at_chance"] / means["mmd"]
+        print(f"  {mode:<16}" + "  ".join(f"{value:.3f}" for value in means.values()) + f"  ({100 * left:.0f} %)")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -152,15 +174,18 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
+    runs: dict[str, list[Path]] = {mode: [] for mode in arguments.modes}
     for data in arguments.data:
         for mode in arguments.modes:
             config = config_of(mode, arguments.steps, arguments.views_per_object)
             for start in range(arguments.starts):
                 out = arguments.runs / (f"{data.name}_{mode}" + f"_{start}" * bool(start))
                 seed = seed_of(data) + SEEDS_APART * start
+                runs[mode].append(out)
                 rows.append(run_one(data, config, mode, out, seed, arguments.points))
                 print(json.dumps({name: rows[-1][name] for name in ("data", "mode", "cpu_s", "metrics")}), flush=True)
     print_table(rows)
+    print_codes(runs)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
