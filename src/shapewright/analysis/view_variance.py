@@ -95,7 +95,8 @@ def code_shares(codes: Float[Tensor, "objects views code"]) -> CodeShares:
 def with_view_means_at_chance(codes: Float[Tensor, "objects views code"]) -> Float[Tensor, "objects views code"]:
     """Return codes whose views' means differ only as much as those of that many objects would by chance.
 
-    What an adversary that compares views would leave if it were perfect: without any effect of the view on codes as a
+    An estimate of what an adversary that compares views would leave of these codes; one that changes the encoder may
+    leave less. Without any effect of the view on codes as a
     whole, the means over n objects still vary by the interaction over n - 1.
 
     Args:
