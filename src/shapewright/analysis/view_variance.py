@@ -58,8 +58,7 @@ class CodeShares:
 
     Args:
         objects: Of the objects' mean codes: what an object is, whatever side it is seen from.
-        views: Of the views' mean codes: what a side does to the codes of all objects alike. Only this sets the codes of
-            two views apart as a whole, and only this can an adversary take away that compares views, not objects.
+        views: Of the views' mean codes: what a side does to the codes of all objects alike.
         interaction: The rest: what a side does to the codes of one object.
     """
 
