@@ -25,7 +25,7 @@ from typing import Any
 from timing import machine  # isort: skip - before torch is loaded
 import torch
 
-from shapewright.analysis.view_variance import code_shares, with_view_means_at_chance
+from shapewright.analysis.view_variance import code_shares
 from shapewright.engine.start import Start
 from shapewright.io.files import read_json, write_json
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
@@ -93,21 +93,21 @@ def run_one(data: Path, config: PoseInvariantConfig, mode: str, out: Path, seed:
 
 
 def codes_by_view(out: Path) -> dict[str, float]:
-    """Return what the variance of a run's codes is made of, and the MMD that a perfect adversary would leave of it."""
+    """Return what the variance of a run's codes is made of, and their MMD with and without its diagonal."""
     opened = TrainedRun.open(out, device="cpu")
     codes = predict(opened.method, opened.pictures(opened.test_split())).codes
-    bound = mean_pairwise_mmd(with_view_means_at_chance(codes)).mean
-    return dataclasses.asdict(code_shares(codes)) | {"mmd": mean_pairwise_mmd(codes).mean, "mmd_at_chance": bound}
+    found = mean_pairwise_mmd(codes)
+    return dataclasses.asdict(code_shares(codes)) | {"mmd": found.mean, "mmd_unbiased": found.unbiased}
 
 
 def print_codes(runs: dict[str, list[Path]]) -> None:
     """Print the shares of the variance of codes, means over the runs of each mode."""
-    print("\nvariance of the codes by objects, views, both; MMD, and with views' means that differ by chance alone")
+    print("\nvariance of the codes by objects, views, both; MMD; MMD without its diagonal, of each run as well")
     for mode, paths in runs.items():
         rows = [codes_by_view(path) for path in paths]
-        means = {name: statistics.mean(row[name] for row in rows) for name in rows[0]}
-        left = means["mmd_at_chance"] / means["mmd"]
-        print(f"  {mode:<16}" + "  ".join(f"{value:.3f}" for value in means.values()) + f"  ({100 * left:.0f} %)")
+        means = [f"{statistics.mean(row[name] for row in rows):.3f}" for name in rows[0]]
+        each = [f"{row['mmd_unbiased']:.3f}" for row in rows]
+        print(f"  {mode:<16}{'  '.join(means)}  ({', '.join(each)})")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

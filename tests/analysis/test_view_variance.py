@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from shapewright.analysis.view_variance import code_shares, view_variance, with_view_means_at_chance
+from shapewright.analysis.view_variance import code_shares, view_variance
 
 
 def shapes(over_views, between, objects=40, views=24, vertices=50):
@@ -77,20 +77,3 @@ def test_equal_codes_have_no_shares():
     assert math.isnan(code_shares(torch.ones(2, 3, 4)).objects)
     with pytest.raises(ValueError, match="views must lie"):
         code_shares(torch.ones(2, 0, 4))
-
-
-def test_views_that_move_all_codes_move_them_by_chance_alone_afterwards():
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(10, 24, 32, generator=generator, dtype=torch.float64)
-    moved = noise + 3 * torch.randn(24, 32, generator=generator, dtype=torch.float64)
-    before, after = code_shares(moved), code_shares(with_view_means_at_chance(moved))
-    assert before.views > 0.8
-    assert after.views == pytest.approx(after.interaction / 9)
-    # Codes that no view moves stay about as they are, and means of objects stay exactly.
-    assert code_shares(with_view_means_at_chance(noise)).views == pytest.approx(code_shares(noise).views, rel=0.1)
-    assert torch.allclose(with_view_means_at_chance(moved).mean(1), moved.mean(1))
-
-
-def test_one_object_has_no_chance():
-    with pytest.raises(ValueError, match="objects must lie"):
-        with_view_means_at_chance(torch.zeros(1, 3, 4))

@@ -8,21 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapewright.errors import UserError
-from shapewright.metrics.mmd import mean_binned_mmd, mean_pairwise_mmd, mmd, mmd_loss, pose_mmd_loss
+from shapewright.metrics.mmd import mean_binned_mmd, mean_pairwise_mmd, mmd, mmd_loss, pose_mmd_loss, unbiased_mmd
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def mmd_by_loops(x, y):
+def mmd_by_loops(x, y, unbiased=False):
     """The definition, one pair of codes at a time."""
     codes, n = [*x.double().tolist(), *y.double().tolist()], len(x)
     d2 = [[sum((a - b) ** 2 for a, b in zip(p, q, strict=True)) for q in codes] for p in codes]
     s = sum(map(sum, d2)) / (4 * n * n - 2 * n) / 4
     k = [[sum(math.exp(-d / (2**q * s)) for q in range(5)) for d in row] for row in d2]
-    pairs = itertools.product(range(n), range(n))
-    return sum(k[i][j] + k[n + i][n + j] - k[i][n + j] - k[n + i][j] for i, j in pairs) / n**2
+    pairs = [(i, j) for i, j in itertools.product(range(n), range(n)) if i != j or not unbiased]
+    return sum(k[i][j] + k[n + i][n + j] - k[i][n + j] - k[n + i][j] for i, j in pairs) / len(pairs)
 
 
 def test_closed_forms_are_met():
@@ -36,6 +36,7 @@ def test_it_is_the_definition():
     x, y = normal(7, 5), normal(7, 5, seed=1) + 0.3
     assert mmd(x, y) == pytest.approx(mmd_by_loops(x, y), rel=1e-6)
     assert mmd_loss(x.double(), y.double()).item() == pytest.approx(mmd_by_loops(x, y), rel=1e-10)
+    assert unbiased_mmd(x, y) == pytest.approx(mmd_by_loops(x, y, unbiased=True), rel=1e-5)
 
 
 def test_it_grows_with_a_shift():
@@ -50,6 +51,17 @@ def test_two_samples_of_one_law_are_the_floor_apart(n, floor):
     found = [mmd(normal(n, 32, seed=2 * i), normal(n, 32, seed=2 * i + 1)) for i in range(20)]
     assert sum(found) / 20 == pytest.approx(floor, rel=0.05)
     assert mean_pairwise_mmd(normal(n, 2, 3)).floor == pytest.approx(floor, rel=0.02)
+
+
+def test_without_its_diagonal_it_tells_objects_that_move_apart_from_poses_that_differ():
+    objects = normal(12, 1, 32)
+    of_each = objects + 0.5 * normal(12, 24, 32, seed=1)
+    of_all = objects + 0.5 * normal(1, 24, 32, seed=2)
+    each, alike = mean_pairwise_mmd(of_each), mean_pairwise_mmd(of_all)
+    assert each.mean > 0.1
+    assert abs(each.unbiased) < 0.02 * each.mean
+    assert alike.unbiased > 0.7 * alike.mean
+    assert math.isnan(unbiased_mmd(normal(1, 4), normal(1, 4, seed=1)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,6 +96,8 @@ def test_the_mean_is_over_all_pairs_of_views():
     codes = normal(5, 3, 4)
     pairs = [mmd(codes[:, i], codes[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert mean_pairwise_mmd(codes).mean == pytest.approx(sum(pairs) / 3)
+    pairs = [unbiased_mmd(codes[:, i], codes[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert mean_pairwise_mmd(codes).unbiased == pytest.approx(sum(pairs) / 3)
 
 
 def test_collapse_shows_in_the_spread_alone():

@@ -89,26 +89,3 @@ def code_shares(codes: Float[Tensor, "objects views code"]) -> CodeShares:
         return CodeShares(math.nan, math.nan, math.nan)
     objects, views = (float(centered.mean(dim=axis).square().sum(-1).mean() / whole) for axis in (1, 0))
     return CodeShares(objects, views, max(0.0, 1 - objects - views))
-
-
-def with_view_means_at_chance(codes: Float[Tensor, "objects views code"]) -> Float[Tensor, "objects views code"]:
-    """Return codes whose views' means differ only as much as those of that many objects would by chance.
-
-    An estimate of what an adversary that compares views would leave of these codes; one that changes the encoder may
-    leave less. Without any effect of the view on codes as a
-    whole, the means over n objects still vary by the interaction over n - 1.
-
-    Args:
-        codes: Of the same two objects or more, seen from the same views.
-
-    Raises:
-        ValueError: if there are fewer than two objects, or no view.
-    """
-    check_shape("codes", codes, (None, None, None))
-    check_range("objects", len(codes), 2)
-    shares = code_shares(codes)
-    codes = codes.detach().double()
-    effect = codes.mean(dim=0) - codes.mean(dim=(0, 1))
-    chance = shares.interaction / (len(codes) - 1)
-    kept = min(1.0, math.sqrt(chance / shares.views)) if shares.views > 0 else 1.0
-    return codes - (1 - kept) * effect

@@ -35,6 +35,7 @@ class MmdResult:
 
     Args:
         mean: Over the pairs of poses; NaN if the codes of a pair are all equal.
+        unbiased: The same mean of :func:`unbiased_mmd`.
         pairs: How many pairs of poses were compared.
         n: Codes of each pose; discrepancies of different n cannot be compared.
         mean_norm: Mean length of the codes.
@@ -42,6 +43,7 @@ class MmdResult:
     """
 
     mean: float
+    unbiased: float
     pairs: int
     n: int
     mean_norm: float
@@ -75,6 +77,31 @@ def mmd(x: Float[Tensor, "n code"], y: Float[Tensor, "n code"]) -> float:
     Raises:
         ValueError: if the shapes differ, there is no code, or one is not finite.
     """
+    return _discrepancies(x, y)[0]
+
+
+def unbiased_mmd(x: Float[Tensor, "n code"], y: Float[Tensor, "n code"]) -> float:
+    """Return :func:`mmd` without its diagonal: the mean over pairs of different objects (Gretton et al., eq. 4).
+
+    What a pose does to the code of each object apart, in a direction of its own, moves the diagonal alone: on n objects
+    it stays in :func:`mmd` at 1 / n of its size, and leaves here. What is left is what a pose does to the codes of all
+    objects, which is all that an adversary can see.
+
+    Args:
+        x: Codes of the objects from one pose.
+        y: Codes of the same objects in the same order from another.
+
+    Returns:
+        The discrepancy, below zero by chance if there is none; NaN of one object, or if all codes are equal.
+
+    Raises:
+        ValueError: as of :func:`mmd`.
+    """
+    return _discrepancies(x, y)[1]
+
+
+def _discrepancies(x: Float[Tensor, "n code"], y: Float[Tensor, "n code"]) -> tuple[float, float]:
+    """Return the discrepancy with its diagonal and without."""
     check_shape("x", x, (None, None))
     check_shape("y", y, tuple(x.shape))
     check_range("n", len(x), 1)
@@ -84,13 +111,17 @@ def mmd(x: Float[Tensor, "n code"], y: Float[Tensor, "n code"]) -> float:
     shifted = codes.double() - codes[:1].double()
     bandwidth = _bandwidth(shifted)
     if not float(bandwidth) > _rounding(codes):
-        return math.nan
+        return math.nan, math.nan
     signs = torch.ones_like(shifted[:, 0])
     signs[len(x) :] = -1
     products = torch.zeros_like(signs[0])
     for chunk, of_chunk in zip(shifted.split(CODES_PER_CHUNK), signs.split(CODES_PER_CHUNK), strict=True):
         products += of_chunk @ (_kernels(chunk, shifted, bandwidth) @ signs)
-    return max(0.0, float(products) / len(x) ** 2)
+    n = len(x)
+    of_pairs = _summed((shifted[:n] - shifted[n:]).square().sum(1), bandwidth).sum()
+    diagonal = 2 * (NUM_KERNELS * n - of_pairs)
+    unbiased = float(products - diagonal) / (n * (n - 1)) if n > 1 else math.nan
+    return max(0.0, float(products) / n**2), unbiased
 
 
 def mean_pairwise_mmd(codes: Float[Tensor, "objects views code"]) -> MmdResult:
@@ -106,9 +137,9 @@ def mean_pairwise_mmd(codes: Float[Tensor, "objects views code"]) -> MmdResult:
     objects, views, _ = codes.shape
     check_range("objects", objects, 1)
     check_range("views", views, 2)
-    values = [mmd(codes[:, i], codes[:, j]) for i, j in combinations(range(views), 2)]
+    values = [_discrepancies(codes[:, i], codes[:, j]) for i, j in combinations(range(views), 2)]
     return MmdResult(
-        sum(values) / len(values),
+        *_means(values),
         len(values),
         objects,
         float(codes.detach().double().norm(dim=-1).mean()),
@@ -157,10 +188,10 @@ def mean_binned_mmd(
         members = (bins == name).nonzero().squeeze(1)
         drawn = torch.randperm(len(members), generator=generator)[:n]
         sets.append(codes[members[drawn.to(members.device)]])
-    values = [mmd(x, y) for x, y in combinations(sets, 2)]
+    values = [_discrepancies(x, y) for x, y in combinations(sets, 2)]
     rows = codes.detach().double()
     norm = float(rows.norm(dim=1).mean())
-    return MmdResult(sum(values) / len(values), len(values), n, norm, _spread(_means_of_objects(rows, objects)))
+    return MmdResult(*_means(values), len(values), n, norm, _spread(_means_of_objects(rows, objects)))
 
 
 def mmd_loss(x: Float[Tensor, "n code"], y: Float[Tensor, "m code"]) -> Float[Tensor, ""]:
@@ -234,14 +265,23 @@ def _rounding(codes: Float[Tensor, "n code"]) -> float:
 def _kernels(
     x: Float[Tensor, "n code"], y: Float[Tensor, "m code"], bandwidth: Float[Tensor, ""]
 ) -> Float[Tensor, "n m"]:
-    """Return the sum of the kernels: powers 1, 2, 4, 8 and 16 of the widest one, which takes a single exponential."""
-    distances = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0)
+    """Return the sums of the kernels."""
+    return _summed((x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0), bandwidth)
+
+
+def _summed(distances: Tensor, bandwidth: Float[Tensor, ""]) -> Tensor:
+    """Return the sum of the kernels of squared distances: powers 1, 2, 4, 8 and 16 of the widest, one exponential."""
     power = torch.exp(-distances / (WIDEST * bandwidth))
     total = power
     for _ in range(NUM_KERNELS - 1):
         power = power * power
         total = total + power
     return total
+
+
+def _means(values: list[tuple[float, float]]) -> tuple[float, float]:
+    biased, unbiased = zip(*values, strict=True)
+    return sum(biased) / len(values), sum(unbiased) / len(values)
 
 
 def _means_of_objects(rows: Float[Tensor, "n code"], objects: Int64[Tensor, " n"]) -> Float[Tensor, "objects code"]:

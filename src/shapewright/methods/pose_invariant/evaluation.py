@@ -48,6 +48,7 @@ _HEADLINES = {
     "silhouette_iou_90deg": ("Outline overlap, 90 degrees away", "{:.3f}"),
     "inside_out_share": ("Surface seen from behind", "{:.3f}"),
     "mmd": ("MMD between poses", "{:.3f}"),
+    "mmd_unbiased": ("MMD, unbiased", "{:.3f}"),
     "pose_probe": ("Pose guessed from the code", "{:.3f}"),
 }
 

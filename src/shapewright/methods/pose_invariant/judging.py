@@ -164,6 +164,7 @@ def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
     if discrepancy is not None:
         metrics |= {
             "mmd": discrepancy.mean,
+            "mmd_unbiased": discrepancy.unbiased,
             "mmd_pairs": discrepancy.pairs,
             "mmd_n": discrepancy.n,
             "mmd_floor": discrepancy.floor,
