@@ -334,10 +334,11 @@ def test_the_mean_of_the_networks_is_judged_and_kept(eggs, tmp_path):
     decayed = dataclasses.replace(small(steps=6), optim=OptimConfig(batch_size=4, lr=1e-2, ema_decay=0.5))
     pictures = open_pictures(eggs, "train", decayed.data)
     method = prepare_method(decayed, pictures, eggs, torch.device("cpu"), 0)
-    expected = [parameter.detach().clone() for parameter in method.model.parameters()]
-    for step in range(3):
+    expected = [torch.zeros_like(parameter) for parameter in method.model.parameters()]
+    # Of the steps alone: where the networks started has no part in it.
+    for step, weight in enumerate((1 / 7, 2 / 7, 4 / 7)):
         method.train_step(method.next_batch(Moment(step, 0.0)), Moment(step, 0.0))
-        expected = [(mean + new) / 2 for mean, new in zip(expected, method.model.parameters(), strict=True)]
+        expected = [mean + weight * new.detach() for mean, new in zip(expected, method.model.parameters(), strict=True)]
     for mean, found in zip(expected, method.judged.parameters(), strict=True):
         assert torch.allclose(mean, found, atol=1e-6)
     other = prepare_method(decayed, pictures, eggs, torch.device("cpu"), 5)

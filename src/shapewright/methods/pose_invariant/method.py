@@ -124,15 +124,20 @@ class PoseInvariantMethod:
                     group["lr"] = rate * group["share"]
                 self.optimizers[name].step()
         if self.average is not None:
-            self._follow(self.average)
+            self._follow(self.average, moment.step + 1)
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
 
     @torch.no_grad()
-    def _follow(self, average: Reconstructor) -> None:
-        """Move the averaged networks towards those of the step; what is no parameter is taken over."""
+    def _follow(self, average: Reconstructor, count: int) -> None:
+        """Move the averaged networks towards those of the step; what is no parameter is taken over.
+
+        The mean is over the steps so far, without the networks before the first one: its bias is corrected as Adam's
+        is (arXiv:1412.6980, section 3).
+        """
         means, values = list(average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(means, values, 1 - self.config.optim.ema_decay)
+        decay = self.config.optim.ema_decay
+        torch._foreach_lerp_(means, values, (1 - decay) / (1 - decay**count))
         for mean, value in zip(average.buffers(), self.model.buffers(), strict=True):
             mean.copy_(value)
 
