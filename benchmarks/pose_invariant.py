@@ -6,7 +6,8 @@
 A folder of data is a seed: the number at the end of its name splits the objects and starts the training; ``--starts``
 trains every row anew from other random numbers, since one run of a mode differs from the next by some hundredths of
 voxel IoU. Every run has the preset ``cpu``; ``multi_view`` draws half as many objects with two pictures each, so that
-all modes see as many pictures. ``shuffled`` is ``pose_invariant`` with wrong pose labels: the control. Finished runs
+all modes see as many pictures. ``shuffled`` is ``pose_invariant`` with wrong pose labels: the control; ``mmd`` has the
+discrepancy itself in its loss, in place of a discriminator. Finished runs
 are not repeated, so that an interrupted benchmark goes on. The gain of the control is its share of the gain over
 ``plain``.
 """
@@ -36,9 +37,9 @@ from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import train
 from shapewright.metrics.mmd import mean_pairwise_mmd
 
-MODES = ("plain", "prior", "pose_invariant", "shuffled", "view_prior", "multi_view")
+MODES = ("plain", "prior", "pose_invariant", "shuffled", "mmd", "view_prior", "multi_view")
 # Of the modes that the preset is not made for.
-PRIOR_WEIGHT, VIEW_PRIOR_WEIGHT = 0.01, 0.1
+PRIOR_WEIGHT, MMD_WEIGHT, VIEW_PRIOR_WEIGHT = 0.01, 0.2, 0.1
 # Of the starts on one folder.
 SEEDS_APART = 100
 COLUMNS = {
@@ -61,6 +62,10 @@ def config_of(mode: str, steps: int | None, views_per_object: int | None = None)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, views_per_object=views_per_object))
     if mode == "shuffled":
         config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, shuffle_poses=True))
+    elif mode == "mmd":
+        config = dataclasses.replace(
+            config, adversary=dataclasses.replace(config.adversary, kind="mmd", weight=MMD_WEIGHT)
+        )
     else:
         config = dataclasses.replace(config, mode=mode)
     if mode == "prior":
