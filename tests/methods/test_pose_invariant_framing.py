@@ -3,10 +3,13 @@ import pytest
 import torch
 from PIL import Image
 
+from shapewright.data.picture_folders import PictureOptions, open_pictures
 from shapewright.data.picture_sets import PictureSet, PictureViews
+from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.errors import UserError
 from shapewright.geometry.orbit import kato_ring
 from shapewright.methods.pose_invariant.framing import framed_picture, framing_of, unframed_picture
+from tests.data.picture_files import write_pascal
 
 
 def ellipse(height, width, center, radii):
@@ -44,6 +47,19 @@ def test_the_mean_longer_side_is_that_of_the_masks():
     masks[1::2, 0, 1:31, 3:8] = 200
     masks[:, 1, 5:7, 5:6] = 100
     assert framing_of(picture_set(masks)) == pytest.approx((20 + 30) / 2)
+
+
+@pytest.mark.parametrize("color", [(200, 0, 0), (90, 120, 250)], ids=["red", "blue"])
+def test_photographs_are_framed_by_the_masks_to_be_learned_not_by_their_blue(tmp_path, color):
+    photographs = np.empty(3, dtype=object)
+    photographs[:] = [np.full((80, 90, 3), color, dtype=np.uint8)] * 3
+    references = np.zeros((3, 224, 224, 4), dtype=np.uint8)
+    references[:, 56:168, 84:140, 3] = 255
+    write_pascal(tmp_path / "src", count=3, images=photographs, images_ref=references)
+    prepare_pictures(PrepareJob(source=tmp_path / "src", out=tmp_path / "data", source_format="pascal3d", size=64))
+    pictures = open_pictures(tmp_path / "data", "train", PictureOptions())
+    assert pictures.images.shape[2] == 3
+    assert framing_of(pictures) == pytest.approx(32)
 
 
 def test_a_set_without_masks_has_no_framing():

@@ -268,7 +268,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
 
 def empty_masks(pictures: PictureSet) -> list[tuple[int, int]]:
     """Return the object and the view of each picture whose mask to be learned shows nothing: training skips these."""
-    masks = pictures.images[:, :, -1] if pictures.targets is None else pictures.targets
+    masks = pictures.learned_masks
     found = []
     for start in range(0, len(masks), OBJECTS_AT_ONCE):
         shows = masks[start : start + OBJECTS_AT_ONCE].any(axis=(2, 3))

@@ -147,6 +147,11 @@ class PictureSet:
         return self.images.shape[-1]
 
     @property
+    def learned_masks(self) -> UInt8[np.ndarray, "objects views height width"]:
+        """Return the masks to be learned of all pictures."""
+        return self.images[:, :, -1] if self.targets is None else self.targets
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Return the categories, sorted, each once."""
         return tuple(sorted(set(self.categories)))
@@ -176,8 +181,7 @@ class PictureSet:
 
     def masks(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n h w"]:
         """Return the masks to be learned, in [0, 1]."""
-        source = self.images[:, :, -1] if self.targets is None else self.targets
-        return torch.from_numpy(source[objects.numpy(), views.numpy()]).float() / 255
+        return torch.from_numpy(self.learned_masks[objects.numpy(), views.numpy()]).float() / 255
 
     def directions(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         """Return the unit vectors from the origin towards the cameras."""

@@ -22,7 +22,7 @@ MASK_HINT = "Cut the object out and save it as PNG or WebP with transparency, or
 
 
 def framing_of(pictures: PictureSet) -> float:
-    """Return the mean longer side of the objects' boxes in their pictures, in px; empty masks do not count.
+    """Return the mean longer side of the boxes around the masks to be learned, in px; empty masks do not count.
 
     Args:
         pictures: Those trained on.
@@ -30,9 +30,9 @@ def framing_of(pictures: PictureSet) -> float:
     Raises:
         UserError: if all masks are empty.
     """
-    total, count = 0, 0
+    masks, total, count = pictures.learned_masks, 0, 0
     for start in range(0, len(pictures), OBJECTS_PER_CHUNK):
-        inside = pictures.images[start : start + OBJECTS_PER_CHUNK, :, -1] > 255 * THRESHOLD
+        inside = masks[start : start + OBJECTS_PER_CHUNK] > 255 * THRESHOLD
         extents = [_extent(np.asarray(inside.any(axis=axis))) for axis in (-1, -2)]
         longer = np.maximum(*extents)
         total, count = total + int(longer.sum()), count + int((longer > 0).sum())
