@@ -76,11 +76,7 @@ def evaluate(
     opened = TrainedRun.open(run_path, checkpoint)
     split = split or opened.test_split(data)
     pictures = opened.pictures(split, data)
-    if pictures.size != opened.method.kind.size:
-        raise UserError(
-            f"The pictures of {data} have {pictures.size} px, but {run_path} takes {opened.method.kind.size}.",
-            "Render or prepare them with that size.",
-        )
+    _check_kind(opened, pictures, data or opened.data)
     found = predict(opened.method, pictures)
     rows = shape_rows(pictures, found, num_points) | silhouette_rows(opened.method, pictures, found)
     table = mean_by_class(rows, pictures.categories)
@@ -112,6 +108,31 @@ def evaluate(
     write_mesh(opened.run.meshes / "mesh.glb", found.mesh(shown[0], 0))
     _write_run_report(opened, pictures, found, result, shown)
     return result
+
+
+def _check_kind(opened: TrainedRun, pictures: PictureSet, data: Path) -> None:
+    """Raise if the pictures of a folder are not of the kind that the run takes."""
+    kind, channels, there = opened.method.kind, opened.config.network.channels, pictures.images.shape[2]
+    if pictures.size != kind.size:
+        raise UserError(
+            f"The pictures of {data} have {pictures.size} px, but {opened.run.path} takes {kind.size}.",
+            "Render or prepare them with that size.",
+        )
+    if there < channels:
+        raise UserError(
+            f"The pictures of {data} have {there} channels, but {opened.run.path} takes {channels}.",
+            "Give pictures with masks with --data, or train with --network.channels 3.",
+        )
+    if pictures.views.half_angle_deg != kind.half_angle_deg:
+        raise UserError(
+            f"Half the field of view of {data} is {_angle(pictures.views.half_angle_deg)}, "
+            f"but {opened.run.path} draws with {_angle(kind.half_angle_deg)}.",
+            "Give pictures that were taken alike with --data, or train on these.",
+        )
+
+
+def _angle(half_angle_deg: float | None) -> str:
+    return "none (orthographic)" if half_angle_deg is None else f"{half_angle_deg:.10g} degrees"
 
 
 def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

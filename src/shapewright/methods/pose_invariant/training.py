@@ -131,6 +131,11 @@ def _check_suits(
     """Raise if the mode cannot learn from the pictures."""
     if not bool(is_usable.any()):
         raise UserError("All masks of the training set are empty.", "Check the pictures with `shapewright data check`.")
+    if pictures.images.shape[2] < config.network.channels:
+        raise UserError(
+            f"The network takes {config.network.channels} channels, but the pictures have {pictures.images.shape[2]}.",
+            "Set --network.channels 3, or give pictures with masks.",
+        )
     if config.mode == "multi_view" and pictures.num_views < 2:
         raise UserError(
             "The mode multi_view needs two or more pictures of each object, but there is one.",

@@ -1,0 +1,74 @@
+"""What is judged, what is refused, and what the tables say of how the numbers came about."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from shapewright.data.picture_folders import open_pictures
+from shapewright.engine.schedule import TrainConfig
+from shapewright.engine.start import Start
+from shapewright.errors import UserError
+from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.trained import TrainedRun
+from shapewright.methods.pose_invariant.training import prepare_method, train
+from tests.methods.picture_family import write_ellipsoids
+
+SMALL = NetworkConfig(
+    encoder_widths=(8, 8, 8), encoder_hidden=16, code_dim=8, decoder_hidden=(16,), discriminator_hidden=(8,)
+)
+CONFIG = PoseInvariantConfig(
+    media_every=2,
+    network=SMALL,
+    adversary=AdversaryConfig(weight=0.1, codes="standardised"),
+    optim=OptimConfig(batch_size=4, lr=1e-3, precision="fp32"),
+    train=TrainConfig(steps=2, log_every=1),
+)
+START = Start(device="cpu", seed=1)
+
+
+@pytest.fixture(scope="module")
+def eggs(tmp_path_factory):
+    return write_ellipsoids(tmp_path_factory.mktemp("eggs") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(eggs, tmp_path_factory):
+    return train(CONFIG, eggs, tmp_path_factory.mktemp("run") / "run", START).path
+
+
+def photographs(pictures):
+    """Return the same pictures without their masks, which are only to be learned."""
+    return dataclasses.replace(pictures, images=pictures.images[:, :, :3], targets=pictures.learned_masks)
+
+
+def test_photographs_do_not_suit_a_network_that_takes_masks(eggs):
+    pictures = photographs(open_pictures(eggs, "train", CONFIG.data))
+    with pytest.raises(UserError, match="takes 4 channels, but the pictures have 3") as caught:
+        prepare_method(CONFIG, pictures, eggs, torch.device("cpu"), 0)
+    assert "--network.channels 3" in str(caught.value)
+    of_colours = dataclasses.replace(CONFIG, network=dataclasses.replace(SMALL, channels=3))
+    assert prepare_method(of_colours, pictures, eggs, torch.device("cpu"), 0)
+
+
+def with_angle(pictures, half_angle_deg):
+    """Return the same pictures, as if they were taken with another field of view."""
+    return dataclasses.replace(pictures, views=dataclasses.replace(pictures.views, half_angle_deg=half_angle_deg))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (photographs, "have 3 channels, but .* takes 4"),
+        (lambda pictures: with_angle(pictures, 12.5), "is 12.5 degrees, but .* draws with 15 degrees"),
+        (lambda pictures: with_angle(pictures, None), r"is none \(orthographic\), but .* draws with 15 degrees"),
+    ],
+)
+def test_pictures_of_another_kind_are_refused_by_their_numbers(change, words, trained, eggs, monkeypatch):
+    monkeypatch.setattr(
+        TrainedRun, "pictures", lambda self, split, data=None: change(open_pictures(eggs, split, CONFIG.data))
+    )
+    with pytest.raises(UserError, match=words) as caught:
+        evaluate(trained, num_points=0, data=eggs)
+    assert "--data" in str(caught.value)
