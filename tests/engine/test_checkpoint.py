@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, score_of
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 
@@ -55,10 +55,29 @@ def test_the_newest_and_the_best_are_kept(run):
     assert len(list(run.checkpoints.iterdir())) == 6
 
 
-def test_without_scores_the_best_is_the_latest(run):
+def test_without_scores_the_best_is_the_latest_and_the_log_says_so(run):
     for step in (1, 2):
         save_checkpoint(run, step, tensors(step), {})
+    assert load_checkpoint(run)[0] == 2
+    assert not (run.path / "log.txt").exists()
     assert load_checkpoint(run, "best")[0] == 2
+    assert "No whole checkpoint has a score: taking the latest, step 2." in (run.path / "log.txt").read_text()
+
+
+def test_a_best_that_is_damaged_is_not_claimed_for_one_without_a_score(run):
+    save_checkpoint(run, 1, tensors(1), {}, score=3.0)
+    save_checkpoint(run, 2, tensors(2), {})
+    assert load_checkpoint(run, "best")[0] == 1
+    assert not (run.path / "log.txt").exists()
+    flip_byte(run.checkpoints / "step_00000001.safetensors")
+    assert load_checkpoint(run, "best")[0] == 2
+    assert "No whole checkpoint has a score" in (run.path / "log.txt").read_text()
+
+
+def test_the_score_of_a_checkpoint_is_known_by_its_step(run):
+    for step, score in [(1, 0.5), (2, None), (3, float("nan"))]:
+        save_checkpoint(run, step, tensors(step), {}, score=score)
+    assert [score_of(run, step) for step in (1, 2, 3, 4)] == [0.5, None, None, None]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no tensors", "bad json", "no json", "old schema"])

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint
+from shapewright.engine.checkpoint import list_checkpoints, load_checkpoint, score_of
 from shapewright.engine.run_dir import RunDir
 from shapewright.engine.trainer import TrainConfig, Trainer
 from shapewright.errors import TrainingDiverged, UserError
@@ -94,6 +94,18 @@ def test_a_callback_can_mark_the_best(run):
     Trainer(ToyMethod(), run, TrainConfig(steps=30, checkpoint_every_steps=5, keep_last=1), [mark]).fit()
     assert list_checkpoints(run) == [2, 30]
     assert load_checkpoint(run, "best")[0] == 2
+
+
+@pytest.mark.parametrize("cadence", [{"checkpoint_every_steps": 5}, {"checkpoint_every_seconds": 0.0}])
+def test_a_due_checkpoint_leaves_what_a_callback_saved_at_its_step(run, cadence):
+    def mark(trainer, moment, values):
+        if trainer.step in (5, 10, 15):
+            trainer.save(score=-abs(trainer.step - 10.0), kept=trainer.step == 5)
+
+    Trainer(ToyMethod(), run, TrainConfig(steps=15, keep_last=1, **cadence), [mark]).fit()
+    assert list_checkpoints(run) == [5, 10, 15]
+    assert [score_of(run, step) for step in (5, 10, 15)] == [-5.0, 0.0, -5.0]
+    assert load_checkpoint(run, "best")[0] == 10
 
 
 def test_a_few_steps_that_are_not_finite_are_skipped_and_logged(run):

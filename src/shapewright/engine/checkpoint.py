@@ -70,17 +70,20 @@ def load_checkpoint(run: RunDir, which: Literal["latest", "best"] | int = "lates
 
     Args:
         run: The run.
-        which: ``latest``, ``best`` (highest score; without scores, the latest), or a step.
+        which: ``latest``, ``best`` (highest score; without scores, the latest, and the log says so), or a step.
 
     Raises:
         UserError: if there is none, or all that fit ``which`` are damaged.
     """
-    candidates = _candidates(run, which)
-    for path in candidates:
+    for path in _candidates(run, which):
         try:
-            return _read(path)
+            found = _read(path)
         except UserError as error:
             run.log(f"{error.message} Trying the checkpoint before it.", logging.WARNING)
+            continue
+        if which == "best" and _score(path) == -math.inf:
+            run.log(f"No whole checkpoint has a score: taking the latest, step {found[0]}.", logging.WARNING)
+        return found
     steps = list_checkpoints(run)
     hint = f"Steps with a checkpoint: {', '.join(map(str, steps))}." if steps else "Train it again, with --force."
     raise UserError(f"{run.path} has no intact checkpoint {which!r}.", hint)
@@ -89,6 +92,12 @@ def load_checkpoint(run: RunDir, which: Literal["latest", "best"] | int = "lates
 def list_checkpoints(run: RunDir) -> list[int]:
     """Return the steps that have a checkpoint, oldest first."""
     return [_step(path) for path in _summaries(run)]
+
+
+def score_of(run: RunDir, step: int) -> float | None:
+    """Return the score of the checkpoint of a step; none: it was not measured, or there is none."""
+    scores = [_score(path) for path in _candidates(run, step)]
+    return scores[0] if scores and scores[0] > -math.inf else None
 
 
 def _summaries(run: RunDir) -> list[Path]:

@@ -134,14 +134,14 @@ class Trainer:
         self._saved_at = self._seconds_before
 
     def _one_step(self, moment: Moment) -> None:
-        """Make one step, then report, call back and save as it is due."""
+        """Make one step, then report, call back and, unless a callback has saved, save as it is due."""
         values = self.method.train_step(self.method.next_batch(moment), moment)
         self.step += 1
         self._guard(values)
         self._report(values)
         for callback in self.callbacks:
             callback(self, moment, values)
-        if self._checkpoint_is_due():
+        if self.step != self._saved_step and self._checkpoint_is_due():
             self.save()
 
     def _guard(self, values: Mapping[str, float | Tensor]) -> None:
