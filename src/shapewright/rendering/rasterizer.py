@@ -152,7 +152,7 @@ def draw(
     """Return pictures on a background, and the share of each pixel that is covered.
 
     Args:
-        colors: At each sample, such as :func:`interpolate` and ``rendering.shading`` return.
+        colors: At each sample, as :func:`interpolate` returns, times light if there is any (``rendering.textures``).
         fragments: Where there is a face.
         background: Colour of the samples without one.
     """
