@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from shapewright.data.picture_folders import open_pictures
+from shapewright.data.picture_folders import keep_views, open_pictures
 from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
+from shapewright.methods.pose_invariant import training
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate
 from shapewright.methods.pose_invariant.trained import TrainedRun
@@ -72,3 +74,30 @@ def test_pictures_of_another_kind_are_refused_by_their_numbers(change, words, tr
     with pytest.raises(UserError, match=words) as caught:
         evaluate(trained, num_points=0, data=eggs)
     assert "--data" in str(caught.value)
+
+
+def test_validation_looks_at_objects_of_all_classes(tmp_path, monkeypatch):
+    data = write_ellipsoids(tmp_path / "data", sizes={"train": 4, "val": 4})
+    write_ellipsoids(data, seed=1, name="ham", sizes={"train": 4, "val": 2})
+    monkeypatch.setattr(training, "MOST_VALIDATED", 4)
+    judged = []
+    predict = training.predict
+    monkeypatch.setattr(training, "predict", lambda method, some: judged.append(some) or predict(method, some))
+    train(CONFIG, data, tmp_path / "run", START)
+    assert judged[0].categories == ("egg", "egg", "egg", "ham")
+    held_out = open_pictures(data, "val", CONFIG.data)
+    places = [held_out.ids.index(name) for name in judged[0].ids]
+    assert len(set(places)) == 4
+    assert np.array_equal(judged[0].images, held_out.images[places])
+    assert np.array_equal(judged[0].voxels, held_out.voxels[places])
+
+
+def test_objects_are_spread_with_their_own_cameras(eggs):
+    pictures = open_pictures(eggs, "train", CONFIG.data)
+    own = keep_views(pictures, 2, "random", 0)
+    assert own.spread(6) is own
+    some = own.spread(2)
+    assert some.ids == (own.ids[0], own.ids[5])
+    assert torch.equal(some.views.world_from_camera, own.views.world_from_camera[[0, 5]])
+    assert torch.equal(some.mirrored_bins, own.mirrored_bins[[0, 5]])
+    assert torch.equal(some.pose_bins, own.pose_bins[[0, 5]])

@@ -156,22 +156,24 @@ class PictureSet:
         """Return the categories, sorted, each once."""
         return tuple(sorted(set(self.categories)))
 
-    def first(self, count: int) -> PictureSet:
-        """Return the first objects alone."""
-        views = (
-            self.views
-            if self.views.is_shared
-            else replace(self.views, world_from_camera=self.views.world_from_camera[:count])
-        )
-        named = ("voxels", "points", "targets", "mirrored_bins")
-        arrays = {name: value[:count] for name in named if (value := getattr(self, name)) is not None}
+    def spread(self, count: int) -> PictureSet:
+        """Return some objects alone, spread evenly over the set and so over its classes."""
+        if count >= len(self):
+            return self
+        places = torch.linspace(0, len(self) - 1, count).round().long()
+        views = self.views
+        if not views.is_shared:
+            views = replace(views, world_from_camera=views.world_from_camera[places])
+        named = ("voxels", "points", "targets")
+        arrays = {name: value[places.numpy()] for name in named if (value := getattr(self, name)) is not None}
         return replace(
             self,
-            images=self.images[:count],
+            images=self.images[places.numpy()],
             views=views,
-            pose_bins=self.pose_bins[:count],
-            ids=self.ids[:count],
-            categories=self.categories[:count],
+            pose_bins=self.pose_bins[places],
+            ids=tuple(self.ids[place] for place in places.tolist()),
+            categories=tuple(self.categories[place] for place in places.tolist()),
+            mirrored_bins=None if self.mirrored_bins is None else self.mirrored_bins[places],
             **arrays,
         )
 

@@ -224,7 +224,7 @@ class Validation:
     """
 
     def __init__(self, method: PoseInvariantMethod, pictures: PictureSet) -> None:
-        self._method, self._pictures = method, pictures.first(MOST_VALIDATED)
+        self._method, self._pictures = method, pictures.spread(MOST_VALIDATED)
 
     def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
         """Judge a step, if it is due, and save it with its score."""
