@@ -123,15 +123,9 @@ def reconstruct(words: Sequence[str]) -> None:
     print(f"Mesh: {out / 'mesh.glb'}\nPicture: {out / 'turntable.png'}")
 
 
-def interpolate(
-    run: Run,
-    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")],
-    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")],
-    steps: int = 6,
-    kind: Literal["linear", "slerp"] = "linear",
-    out: Path | None = None,
-) -> None:
-    """Draw the shapes on the way from one picture to another: meshes, a strip, sheets of 24 views, a video.
+@dataclass(frozen=True, kw_only=True)
+class InterpolateOptions:
+    """Choose two pictures, and how the way between them is drawn.
 
     Args:
         run: Folder of the run.
@@ -139,14 +133,34 @@ def interpolate(
         second: Another one.
         steps: Shapes, both ends included.
         kind: Along a straight line or a great circle.
+        category: Of the objects in files, among those that the run has learned; none: the only one.
         out: Folder to write; none: media/interpolation in the run.
+    """
+
+    run: Run
+    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
+    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
+    steps: int = 6
+    kind: Literal["linear", "slerp"] = "linear"
+    category: str | None = None
+    out: Path | None = None
+
+
+def interpolate(options: Annotated[InterpolateOptions, tyro.conf.arg(name="")]) -> None:
+    """Draw the shapes on the way from one picture to another: meshes, a strip, sheets of 24 views, a video.
+
+    Args:
+        options: Which, and how.
     """
     start_log()
     from shapewright.methods.pose_invariant import gallery
     from shapewright.methods.pose_invariant.trained import TrainedRun
 
-    target = out or run / "media" / "interpolation"
-    for path in gallery.interpolate(TrainedRun.open(run), (first, second), target, steps, kind):
+    target = options.out or options.run / "media" / "interpolation"
+    names = (options.first, options.second)
+    for path in gallery.interpolate(
+        TrainedRun.open(options.run), names, target, options.steps, options.kind, options.category
+    ):
         print(path)
 
 

@@ -33,6 +33,7 @@ def interpolate(
     out: Path,
     steps: int = 6,
     kind: Literal["linear", "slerp"] = "linear",
+    category: str | None = None,
 ) -> list[Path]:
     """Write the shapes on the way from one picture's code to another's; return the files.
 
@@ -44,16 +45,28 @@ def interpolate(
         out: Folder to write.
         steps: Shapes, both ends included.
         kind: Along a line or a great circle.
+        category: Of the objects in files; none: the only one that was learned.
 
     Raises:
-        UserError: if there is no such picture.
+        UserError: if there is no such picture, a category is unknown or must be named, or the run tells its decoder
+            the category and the two differ.
     """
-    pictures = torch.stack([_picture(opened, name) for name in names])
+    method = opened.method
+    (first, own), (second, other) = (_picture(opened, name, category) for name in names)
+    if own != other and method.judged.num_told:
+        classes = method.kind.classes
+        raise UserError(
+            f"{names[0]} and {names[1]} are of two categories, {classes[own]} and {classes[other]}; "
+            "this run's decoder is told one.",
+            "Choose two pictures of one category.",
+        )
+    # Photographs have no mask, and a run of colours alone leaves it out.
+    pictures = torch.stack([picture[: method.judged.channels] for picture in (first, second)])
     with torch.no_grad():
-        ends = opened.method.judged.encode(pictures.to(opened.method.device)).cpu()
+        ends = method.judged.encode(pictures.to(method.device)).cpu()
     codes = interpolate_codes(ends[0], ends[1], steps, kind)
     out.mkdir(parents=True, exist_ok=True)
-    written, meshes = [], decoded(opened, torch.stack(list(codes)))
+    written, meshes = [], decoded(opened, torch.stack(list(codes)), own)
     for place, mesh in enumerate(meshes):
         write_mesh(out / f"step_{place:03d}.glb", mesh)
         write_image(out / f"views_{place:03d}.png", draw_views(mesh))
@@ -149,16 +162,45 @@ def decoded(opened: TrainedRun, codes: Float[Tensor, "n code"], category: int = 
     return [Mesh(one, model.faces.cpu(), vertex_colors=color) for one, color in zip(vertices, colors, strict=True)]
 
 
-def _picture(opened: TrainedRun, name: str) -> Float[Tensor, "channels size size"]:
-    """Return a picture that a person names: a file, or an object of the run's data and one of its views."""
+def category_place(opened: TrainedRun, name: str | None) -> int:
+    """Return the place of a category among those that the run has learned.
+
+    Args:
+        opened: The run.
+        name: The category; none: the only one, or any if the decoder is not told it.
+
+    Raises:
+        UserError: if it is unknown or must be named.
+    """
+    classes = opened.method.kind.classes
+    if name is None and (len(classes) == 1 or not opened.method.judged.num_told):
+        return 0
+    if name is None:
+        raise UserError(f"The run has learned {len(classes)} categories.", f"Name one: --category {classes[0]}")
+    if name not in classes:
+        raise UserError(f"The run has not learned {name!r}.", suggestion(name, classes))
+    return classes.index(name)
+
+
+def _picture(opened: TrainedRun, name: str, category: str | None) -> tuple[Float[Tensor, "channels size size"], int]:
+    """Return a picture that a person names, and the place of its category.
+
+    Args:
+        opened: The run.
+        name: A file, or an object of the run's data and one of its views.
+        category: Of the object in a file.
+    """
     if Path(name).is_file():
-        return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px))
+        place = category_place(opened, category)
+        return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px)), place
     stem, _, view = name.rpartition(":")
     known: list[str] = []
     for split in opened.splits():
         pictures = opened.pictures(split)
         known += pictures.ids
         if stem in pictures.ids and view.isdecimal() and int(view) < pictures.num_views:
-            place = torch.tensor([pictures.ids.index(stem)])
-            return pictures.pictures(place, torch.tensor([int(view)]))[0]
+            number = pictures.ids.index(stem)
+            learned = pictures.categories[number] if opened.method.judged.num_told else None
+            picture = pictures.pictures(torch.tensor([number]), torch.tensor([int(view)]))[0]
+            return picture, category_place(opened, learned)
     raise UserError(f"{name!r} is neither a file nor NAME:VIEW of the run's pictures.", suggestion(stem or name, known))
