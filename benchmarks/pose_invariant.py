@@ -66,10 +66,11 @@ def config_of(mode: str, steps: int | None, views_per_object: int | None = None)
         config = dataclasses.replace(
             config, adversary=dataclasses.replace(config.adversary, kind="mmd", weight=MMD_WEIGHT)
         )
+    elif mode == "prior":
+        loss = dataclasses.replace(config.loss, code_prior_weight=PRIOR_WEIGHT)
+        config = dataclasses.replace(config, mode=mode, loss=loss)
     else:
         config = dataclasses.replace(config, mode=mode)
-    if mode == "prior":
-        config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, code_prior_weight=PRIOR_WEIGHT))
     if mode == "view_prior":
         config = dataclasses.replace(config, adversary=dataclasses.replace(config.adversary, weight=VIEW_PRIOR_WEIGHT))
     if mode == "multi_view":

@@ -330,6 +330,21 @@ def test_faces_seen_from_behind_are_counted():
     assert float(back_share(screen[:1] + 1000, mesh.faces, 32, 0.1)) == 0
 
 
+def test_a_gradient_that_is_not_finite_changes_nothing(eggs):
+    config = small()
+    pictures = open_pictures(eggs, "train", config.data, 0)
+    method = prepare_method(config, pictures, eggs, torch.device("cpu"), 0)
+    before = [parameter.detach().clone() for parameter in method.model.parameters()]
+    next(method.model.decoder.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+    assert method.train_step(method.next_batch(Moment(0, 0.0)), Moment(0, 0.0))["skipped"] == 1
+    assert all(torch.equal(old, new) for old, new in zip(before, method.model.parameters(), strict=True))
+
+
+def test_the_mode_prior_without_a_weight_is_refused():
+    with pytest.raises(ValueError, match="code_prior_weight of the mode prior"):
+        dataclasses.replace(PRESETS["cpu"], mode="prior")
+
+
 def test_the_mean_of_the_networks_is_judged_and_kept(eggs, tmp_path):
     decayed = dataclasses.replace(small(steps=6), optim=OptimConfig(batch_size=4, lr=1e-2, ema_decay=0.5))
     pictures = open_pictures(eggs, "train", decayed.data)

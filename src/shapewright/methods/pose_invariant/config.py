@@ -209,3 +209,9 @@ class PoseInvariantConfig:
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000))
+
+    def __post_init__(self) -> None:
+        """Check that pictures are ever made, and that the mode prior has one."""
+        check_range("media_every", self.media_every, 1)
+        if self.mode == "prior":
+            check_range("loss.code_prior_weight of the mode prior", self.loss.code_prior_weight, 1e-12)

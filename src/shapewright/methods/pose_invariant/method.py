@@ -118,6 +118,9 @@ class PoseInvariantMethod:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         total.backward()
+        stepping = [one for name in stepped if name in self.modules for one in self.modules[name].parameters()]
+        if not bool(nn.utils.get_total_norm([one.grad for one in stepping if one.grad is not None]).isfinite()):
+            return {"loss": float(total.detach()), "skipped": 1.0}
         for name in stepped:
             if name in self.optimizers:
                 for group in self.optimizers[name].param_groups:
