@@ -75,12 +75,19 @@ def test_inverting_twice_gives_the_picture_back_and_leaves_the_background_black(
     assert np.array_equal(again, images)
 
 
-def test_pictures_are_resized_only_when_their_size_differs(tmp_path):
+def test_pictures_are_resized_only_when_their_size_differs(tmp_path, caplog):
     images = write_kato(tmp_path)["images"]
     assert np.array_equal(open_pictures(tmp_path, "train", PictureOptions(image_size=64)).images, images)
     small = open_pictures(tmp_path, "train", PictureOptions(image_size=32)).images
+    assert not caplog.text
     assert small.shape == (3, 24, 4, 32, 32)
     assert abs(small[:, :, 3].mean() - images[:, :, 3].mean()) < 0.5
+
+
+def test_pictures_that_are_enlarged_are_told(tmp_path, caplog):
+    write_kato(tmp_path)
+    assert open_pictures(tmp_path, "train", PictureOptions(image_size=96)).size == 96
+    assert "02958343 in train have 64 px and are enlarged to 96" in caplog.text
 
 
 def test_resizing_keeps_constants_and_the_mean():

@@ -79,8 +79,8 @@ def test_packed_pictures_are_prepared_without_a_pickle_left(tmp_path):
     for split in SPLITS:
         write_vpl(tmp_path / "src", split=split)
     out = prepared(tmp_path, "vpl")
-    pictures = open_pictures(out, "test", PictureOptions())
-    assert pictures.images.shape == (2, 3, 4, 64, 64)
+    pictures = open_pictures(out, "test", PictureOptions(image_size=224))
+    assert pictures.images.shape == (2, 3, 4, 224, 224)
     assert pictures.num_bins == 72
     assert manifest(out)["voxel_rule"] == "vpl32"
     for path in out.glob("*.npy"):
@@ -110,6 +110,18 @@ def test_photographs_are_prepared_with_the_bins_of_training(tmp_path):
     assert read_crops(out, "car", "test").flipped_bins.shape == (2,)
     small = open_pictures(out, "train", PictureOptions(image_size=16))
     assert small.images.shape[-1] == small.targets.shape[-1] == 16
+
+
+@pytest.mark.parametrize(
+    ("source_format", "write", "size"),
+    [("kato", write_kato, 64), ("lsm", write_lsm, 64), ("vpl", write_vpl, 224), ("pascal3d", write_pascal, 224)],
+)
+def test_pictures_are_stored_as_large_as_the_published_runs_learn_from_them(tmp_path, source_format, write, size):
+    write(tmp_path / "src")
+    out = prepared(tmp_path, source_format)
+    (path,) = out.glob("*_train_images.npy")
+    assert np.load(path, mmap_mode="r").shape[-2:] == (size, size)
+    assert manifest(out)["size"] == (None if source_format == "kato" else size)
 
 
 def test_what_is_known_of_near_copies_is_kept(tmp_path):

@@ -22,7 +22,7 @@ class PrepareOptions:
         source: Folder of the download, unpacked.
         format: Kato's renderings, LSM's, LSM's as view prior learning packs them, or its photographs of Pascal3D+.
         out: Folder to write.
-        size: Pixels along each side; none: as they are for kato, 64 for the others.
+        size: Pixels along each side; none: as they are for kato, 64 for lsm, 224 for vpl and pascal3d.
         classes: Classes to convert; none: all.
         lsm_axes: How LSM's voxels are read: x, y, z of the world, or mirrored as the original method has them.
     """

@@ -119,7 +119,7 @@ def has_split(folder: Path, split: Split, options: PictureOptions) -> bool:
 def open_pictures(folder: Path, split: Split, options: PictureOptions, seed: int = 0) -> PictureSet:
     """Return the pictures of one split, classes in the order of ``options.classes``, or sorted.
 
-    Masks without an object are reported in the log; ``empty_masks`` lists them.
+    Masks without an object, which ``empty_masks`` lists, and pictures that are enlarged are reported in the log.
 
     Args:
         folder: In any of the known formats.
@@ -283,6 +283,14 @@ def _prepared(pictures: PictureSet, name: str, split: Split, options: PictureOpt
         pictures = keep_views(pictures, options.views_per_object, options.views, own_seed)
     if options.invert_colours:
         pictures = inverted(pictures)
+    if pictures.size < options.image_size:
+        logger.warning(
+            "The pictures of %s in %s have %d px and are enlarged to %d.",
+            name,
+            split,
+            pictures.size,
+            options.image_size,
+        )
     return resized(pictures, options.image_size)
 
 

@@ -22,7 +22,8 @@ from shapewright.io.files import read_json
 logger = logging.getLogger(__name__)
 
 SourceFormat = Literal["kato", "lsm", "vpl", "pascal3d"]
-USUAL_SIZE = 64
+# What the published runs learn from; kato is stored as it is.
+USUAL_SIZES = {"lsm": 64, "vpl": 224, "pascal3d": 224}
 
 CLASSES: dict[str, Callable[[Path, Split], list[str]]] = {
     "kato": kato_classes,
@@ -48,7 +49,7 @@ class PrepareJob:
         source: Folder of the download.
         out: Folder to write; it appears when it is complete.
         source_format: Of the download.
-        size: Pixels along each side; none: as they are for kato, 64 for the others.
+        size: Pixels along each side; none: as they are for kato, 64 for lsm, 224 for vpl and pascal3d.
         classes: Which ones; none: all.
         lsm_axes: How LSM's voxels are read: x, y, z of the world, or mirrored as the original method has them.
     """
@@ -98,11 +99,9 @@ def _batches(job: PrepareJob) -> list[tuple[str, Split]]:
 def _facts(job: PrepareJob) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "protocol": job.source_format,
-        "size": job.size,
+        "size": job.size or USUAL_SIZES.get(job.source_format),
         "voxel_rule": VOXEL_RULES[job.source_format],
     }
-    if job.source_format != "kato":
-        facts["size"] = job.size or USUAL_SIZE
     rendered = read_json(job.source / MANIFEST) if (job.source / MANIFEST).is_file() else {}
     if "clusters" in rendered:
         facts["clusters"] = rendered["clusters"]
@@ -115,14 +114,14 @@ def _facts(job: PrepareJob) -> dict[str, Any]:
 
 def _reader(job: PrepareJob, name: str, split: Split) -> Callable[[Allocate], ClassArrays]:
     """Return how one class of one set is read."""
-    size = job.size or USUAL_SIZE
+    if job.source_format == "kato":
+        return lambda _: _read_kato(job, name, split)
+    size = job.size or USUAL_SIZES[job.source_format]
     if job.source_format == "lsm":
         return partial(read_lsm_class, job.source, name, split, size, job.lsm_axes)
     if job.source_format == "vpl":
         return partial(read_vpl_class, job.source, name, split, size)
-    if job.source_format == "pascal3d":
-        return lambda _: read_pascal_class(job.source, name, split, size, pascal_table(job.source, name))
-    return lambda _: _read_kato(job, name, split)
+    return lambda _: read_pascal_class(job.source, name, split, size, pascal_table(job.source, name))
 
 
 def _read_kato(job: PrepareJob, name: str, split: Split) -> ClassArrays:
