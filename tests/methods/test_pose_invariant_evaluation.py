@@ -12,7 +12,7 @@ from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.methods.pose_invariant import training
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
-from shapewright.methods.pose_invariant.evaluation import evaluate
+from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, train
 from tests.methods.picture_family import write_ellipsoids
@@ -101,3 +101,47 @@ def test_objects_are_spread_with_their_own_cameras(eggs):
     assert torch.equal(some.views.world_from_camera, own.views.world_from_camera[[0, 5]])
     assert torch.equal(some.mirrored_bins, own.mirrored_bins[[0, 5]])
     assert torch.equal(some.pose_bins, own.pose_bins[[0, 5]])
+
+
+def test_a_choice_that_cannot_see_entanglement_is_logged_once(eggs, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, media_every=1)
+    seen = train(config, eggs, tmp_path / "seen", START)
+    assert "entanglement" not in (seen.path / "log.txt").read_text()
+    monkeypatch.setattr(training, "open_pictures", lambda *given: keep_views(open_pictures(*given), 3, "first", 0))
+    blind = train(config, eggs, tmp_path / "blind", START)
+    assert sum("val_silhouette_iou_input" in row for row in blind.read_metrics()) == 2
+    assert (blind.path / "log.txt").read_text().count("cannot see entanglement") == 1
+
+
+def test_a_selection_by_voxels_is_told_and_needs_them(eggs, tmp_path):
+    config = dataclasses.replace(CONFIG, select="voxel_compat")
+    run = train(config, eggs, tmp_path / "run", START)
+    assert evaluate(run.path, "test", "best", num_points=0)["selected_by"] == "voxel_compat"
+    assert "voxel_compat, which is 3D supervision" in (run.path / "metrics.md").read_text()
+    assert "voxel_compat, which is 3D supervision" in (run.path / "report.html").read_text()
+    assert evaluate(run.path, "test", num_points=0)["selected_by"] == "last step"
+    assert "3D supervision" not in (run.path / "metrics.md").read_text()
+    data = write_ellipsoids(tmp_path / "data")
+    (data / "egg_val_voxels.npz").unlink()
+    with pytest.raises(UserError, match="no voxels to select by"):
+        train(config, data, tmp_path / "no", START)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_best_that_was_never_scored_claims_no_selection(tmp_path):
+    data = write_ellipsoids(tmp_path / "data", sizes={"train": 4, "test": 3})
+    run = train(CONFIG, data, tmp_path / "run", START)
+    assert evaluate(run.path, checkpoint="best", num_points=0)["selected_by"] == "latest: nothing was scored"
+    assert "selected by: latest: nothing was scored" in (run.path / "metrics.md").read_text()
+
+
+def test_tables_tell_how_the_numbers_of_every_run_came_about(trained):
+    one = evaluate(trained, "test", num_points=0)
+    other = evaluate(trained, "val", "best", num_points=0)
+    other["protocol"] = other["protocol"].replace("kato32", "vpl32")
+    lines = metrics_text([("one", one), ("other", other)]).splitlines()
+    assert lines[0].startswith("- one: test objects, every picture of each; voxels by kato32_padded.")
+    assert lines[0].endswith("Objects: 3 egg. Checkpoint 2 selected by: last step.")
+    assert lines[1].startswith("- other: val objects, every picture of each; voxels by vpl32_padded.")
+    assert lines[1].endswith("Checkpoint 2 selected by: silhouette.")
+    assert evaluate(trained, "test", 2, num_points=0)["selected_by"] == "number"

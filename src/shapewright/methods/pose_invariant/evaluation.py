@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shapewright.data.picture_sets import PictureSet
+from shapewright.engine.checkpoint import score_of
 from shapewright.errors import UserError
 from shapewright.export.html import write_report
 from shapewright.export.report import Panel, Report, Table, curves_of, metrics_table
@@ -85,11 +87,12 @@ def evaluate(
         "schema": 1,
         "method": "pose_invariant",
         "mode": opened.config.mode,
-        "protocol": f"{split} objects, every picture of each; voxels by {padded(pictures.voxel_rule).name}"
+        "protocol": f"{split} objects, every picture of each"
+        + f"; voxels by {padded(pictures.voxel_rule).name}" * (pictures.voxels is not None)
         + f"; Chamfer from {num_points} points" * bool(num_points and pictures.points is not None),
         "split": split,
         "checkpoint": opened.step,
-        "selected_by": opened.config.select if checkpoint == "best" else "last step",
+        "selected_by": _selected_by(opened, checkpoint),
         "cpu_seconds": round(time.process_time() - cpu, 2),
         "wall_seconds": round(time.monotonic() - wall, 2),
         "metrics": table["mean"] | code_metrics(pictures, found),
@@ -131,6 +134,15 @@ def _check_kind(opened: TrainedRun, pictures: PictureSet, data: Path) -> None:
         )
 
 
+def _selected_by(opened: TrainedRun, checkpoint: Checkpoint) -> str:
+    """Return how the checkpoint was chosen."""
+    if isinstance(checkpoint, int):
+        return "number"
+    if checkpoint != "best":
+        return "last step"
+    return opened.config.select if score_of(opened.run, opened.step) is not None else "latest: nothing was scored"
+
+
 def _angle(half_angle_deg: float | None) -> str:
     return "none (orthographic)" if half_angle_deg is None else f"{half_angle_deg:.10g} degrees"
 
@@ -138,11 +150,12 @@ def _angle(half_angle_deg: float | None) -> str:
 def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Return tables in Markdown: a row a run, a row a class of each run, and their mean if runs share no class.
 
+    Above them stands how the numbers of each run came about.
+
     Args:
         results: Name of each run, and what ``evaluate`` returned.
     """
-    first = results[0][1]
-    lines = [f"{first['protocol']}.", ""]
+    lines = [*(f"- {name}: {_provenance(result)}" for name, result in results), ""]
     names = list(dict.fromkeys(name for _, result in results for name in result["metrics"]))
     lines += ["| run | mode | step | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
     for name, result in results:
@@ -163,6 +176,14 @@ def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         for control, value in result["controls"].items():
             lines.append(f"\nControl of {name}: {control} {value:.4f}")
     return "\n".join(lines) + "\n"
+
+
+def _provenance(result: Mapping[str, Any]) -> str:
+    """Return in a line how the numbers of a run came about: set, voxel rule, checkpoint, objects of each class."""
+    counts = Counter(item["class"] for item in result["items"])
+    objects = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+    chosen = result["selected_by"] + ", which is 3D supervision" * (result["selected_by"] == "voxel_compat")
+    return f"{result['protocol']}. Objects: {objects}. Checkpoint {result['checkpoint']} selected by: {chosen}."
 
 
 def _number(value: float | None) -> str:
@@ -194,7 +215,7 @@ def _write_run_report(
         panels_note="One picture of each, and the mesh that was made of it, in the frame of the object.",
         curves=curves_of(opened.run.read_metrics(), _CURVES),
         tables=[
-            metrics_table("Mean over the pictures", metrics),
+            metrics_table("Mean over the pictures", metrics, _provenance(result)),
             metrics_table("Controls", result["controls"]),
             Table("Objects", names, [[item[name] for name in names] for item in result["items"]]),
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ from shapewright.methods.pose_invariant.trained import run_details
 GRID_SIDE = 5
 # Held-out objects that are looked at while training.
 MOST_VALIDATED = 24
+BLIND = (
+    "The held-out objects have no pictures from 90 and 180 degrees away: the best checkpoint goes by silhouettes from "
+    "the sides of the pictures, which cannot see entanglement."
+)
 
 
 def train(
@@ -69,9 +74,10 @@ def train(
     if found is not None:
         method.take_over(found)
     details = run_details(method, pictures, data, start.seed)
+    callbacks = _callbacks(method, data, pictures, start.seed)
     run = RunDir.create(out, to_dict(config), start.command, details, start.force)
     run.log(f"{data}: {len(pictures)} objects, {pictures.num_views} pictures of each, {pictures.size} px.")
-    Trainer(method, run, config.train, _callbacks(method, data, pictures, start.seed)).fit()
+    Trainer(method, run, config.train, callbacks).fit()
     return run
 
 
@@ -203,7 +209,7 @@ class Media:
         if not _is_due(trainer, self._method.config):
             return
         model = self._method.judged
-        _, vertices = model.reconstruct(self._shown, self._classes)
+        vertices = model.reconstruct(self._shown, self._classes)[1]
         faces = model.faces.cpu()
         made, given = training_grids(vertices, faces, self._poses, self._method.kind.half_angle_deg, self._shown)
         write_image(trainer.run.media / f"gen_{trainer.step:06d}.png", made)
@@ -215,16 +221,22 @@ class Validation:
     """Judge held-out objects while training, and keep the best checkpoint.
 
     The best one has the highest silhouette IoU at sides that the picture does not show, where the data have them, else
-    at the side of the picture, which cannot see entanglement. Voxels are only logged, unless the settings select by
-    them, which is 3D supervision.
+    at the side of the picture, which cannot see entanglement: the log says so. Voxels are only logged, unless the
+    settings select by them, which is 3D supervision.
 
     Args:
         method: The method that is trained.
         pictures: Held-out objects.
+
+    Raises:
+        UserError: if the settings select by voxels, but there are none.
     """
 
     def __init__(self, method: PoseInvariantMethod, pictures: PictureSet) -> None:
+        if method.config.select == "voxel_compat" and pictures.voxels is None:
+            raise UserError("The validation pictures have no voxels to select by.", "Use --select silhouette.")
         self._method, self._pictures = method, pictures.spread(MOST_VALIDATED)
+        self._is_blind_told = False
 
     def __call__(self, trainer: Trainer, _: Moment, __: Mapping[str, Any]) -> None:
         """Judge a step, if it is due, and save it with its score."""
@@ -235,8 +247,11 @@ class Validation:
         means = {name: float(values.mean()) for name, values in rows.items()}
         novel = [means[name] for name in means if name.endswith("deg")]
         score = sum(novel) / len(novel) if novel else means["silhouette_iou_input"]
-        if self._method.config.select == "voxel_compat" and "voxel_iou_32" in means:
+        if self._method.config.select == "voxel_compat":
             score = means["voxel_iou_32"]
+        elif not novel and not self._is_blind_told:
+            self._is_blind_told = True
+            trainer.run.log(BLIND, logging.WARNING)
         means |= {name: value for name, value in code_metrics(self._pictures, found).items() if name == "mmd"}
         trainer.run.append_metrics({"step": trainer.step} | {f"val_{name}": value for name, value in means.items()})
         trainer.save(score=score)
