@@ -1,6 +1,7 @@
 """What is judged, what is refused, and what the tables say of how the numbers came about."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from shapewright.data.picture_folders import keep_views, open_pictures
 from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
-from shapewright.methods.pose_invariant import training
+from shapewright.methods.pose_invariant import evaluation, training
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
+from shapewright.methods.pose_invariant.judging import judge_codes
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, train
+from shapewright.metrics.mmd import CONSTANT_CODE
 from tests.methods.picture_family import write_ellipsoids
 
 SMALL = NetworkConfig(
@@ -145,3 +148,30 @@ def test_tables_tell_how_the_numbers_of_every_run_came_about(trained):
     assert lines[1].startswith("- other: val objects, every picture of each; voxels by vpl32_padded.")
     assert lines[1].endswith("Checkpoint 2 selected by: silhouette.")
     assert evaluate(trained, "test", 2, num_points=0)["selected_by"] == "number"
+
+
+def test_codes_that_are_all_equal_have_a_note_in_place_of_a_discrepancy(trained, monkeypatch):
+    predict = evaluation.predict
+
+    def collapsed(method, pictures):
+        found = predict(method, pictures)
+        return dataclasses.replace(found, codes=torch.ones_like(found.codes))
+
+    assert evaluate(trained, num_points=0)["notes"] == []
+    assert "Note" not in (trained / "metrics.md").read_text()
+    monkeypatch.setattr(evaluation, "predict", collapsed)
+    result = evaluate(trained, num_points=0)
+    assert "mmd" not in result["metrics"]
+    assert result["metrics"]["code_spread"] == 0
+    assert result["notes"] == [f"There is no mmd. {CONSTANT_CODE}"]
+    assert json.loads((trained / "metrics.json").read_text())["notes"] == result["notes"]
+    assert f"Note on {trained.name}: {result['notes'][0]}" in (trained / "metrics.md").read_text()
+    assert "There is no mmd. All codes are equal" in (trained / "report.html").read_text()
+
+
+def test_bins_that_are_too_empty_for_a_discrepancy_are_told(trained, eggs):
+    pictures = keep_views(open_pictures(eggs, "test", CONFIG.data), 2, "random", 0)
+    metrics, notes = judge_codes(pictures, evaluation.predict(TrainedRun.open(trained).method, pictures))
+    assert "mmd" not in metrics
+    assert len(notes) == 1
+    assert "pose bins hold 20 pictures" in notes[0]

@@ -21,8 +21,8 @@ from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.drawings import six_sides
 from shapewright.methods.pose_invariant.judging import (
     Predictions,
-    code_metrics,
     controls,
+    judge_codes,
     mean_by_class,
     predict,
     shape_rows,
@@ -82,6 +82,7 @@ def evaluate(
     found = predict(opened.method, pictures)
     rows = shape_rows(pictures, found, num_points) | silhouette_rows(opened.method, pictures, found)
     table = mean_by_class(rows, pictures.categories)
+    of_codes, notes = judge_codes(pictures, found)
     by_object = {name: values.double().mean(1) for name, values in rows.items()}
     result = {
         "schema": 1,
@@ -95,7 +96,8 @@ def evaluate(
         "selected_by": _selected_by(opened, checkpoint),
         "cpu_seconds": round(time.process_time() - cpu, 2),
         "wall_seconds": round(time.monotonic() - wall, 2),
-        "metrics": table["mean"] | code_metrics(pictures, found),
+        "metrics": table["mean"] | of_codes,
+        "notes": notes,
         "by_class": {name: row for name, row in table.items() if name != "mean"},
         "controls": controls(opened.pictures("train"), pictures),
         "items": [
@@ -175,6 +177,7 @@ def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     for name, result in results:
         for control, value in result["controls"].items():
             lines.append(f"\nControl of {name}: {control} {value:.4f}")
+        lines += [f"\nNote on {name}: {note}" for note in result["notes"]]
     return "\n".join(lines) + "\n"
 
 
@@ -215,7 +218,7 @@ def _write_run_report(
         panels_note="One picture of each, and the mesh that was made of it, in the frame of the object.",
         curves=curves_of(opened.run.read_metrics(), _CURVES),
         tables=[
-            metrics_table("Mean over the pictures", metrics, _provenance(result)),
+            metrics_table("Mean over the pictures", metrics, " ".join([_provenance(result), *result["notes"]])),
             metrics_table("Controls", result["controls"]),
             Table("Objects", names, [[item[name] for name in names] for item in result["items"]]),
         ],

@@ -148,11 +148,20 @@ def back_share(
 
 
 def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
+    """Return the metrics of :func:`judge_codes` alone."""
+    return judge_codes(pictures, found)[0]
+
+
+def judge_codes(pictures: PictureSet, found: Predictions) -> tuple[dict[str, float], list[str]]:
     """Return how much of the pose the codes keep: MMD, probes, shares of variance; and how shapes vary with views.
 
     Args:
         pictures: Their poses.
         found: Of the same pictures.
+
+    Returns:
+        metrics: Those that are finite.
+        notes: Why there is no MMD, in sentences.
     """
     variance = view_variance(found.vertices)
     metrics = {
@@ -161,7 +170,8 @@ def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
         "entanglement": variance.entanglement,
     }
     discrepancy = _discrepancy(pictures, found)
-    if discrepancy is not None:
+    note = discrepancy if isinstance(discrepancy, str) else discrepancy.note
+    if isinstance(discrepancy, MmdResult):
         metrics |= {
             "mmd": discrepancy.mean,
             "mmd_unbiased": discrepancy.unbiased,
@@ -180,7 +190,8 @@ def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
         metrics |= {"pose_probe": probe.accuracy, "pose_probe_chance": probe.chance}
         if len(pictures) >= 5:
             metrics["pose_probe_linear"] = linear_probe(found.codes, pictures.pose_bins).accuracy
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return finite, [f"There is no mmd. {note}"] if note else []
 
 
 def controls(train: PictureSet, judged: PictureSet) -> dict[str, float]:
@@ -240,16 +251,19 @@ def _point_rows(truth: Float[np.ndarray, "o n 3"], found: Predictions, num_point
     return {"chamfer_x1000": chamfers, "f_score_1pct": scores}
 
 
-def _discrepancy(pictures: PictureSet, found: Predictions) -> MmdResult | None:
-    """Return the mean over pairs of views where all objects share them, else over the bins that are full enough."""
+def _discrepancy(pictures: PictureSet, found: Predictions) -> MmdResult | str:
+    """Return the mean over pairs of views where all objects share them, else over the bins that are full enough.
+
+    If there are no two such bins, that is said in a sentence.
+    """
     if pictures.views.is_shared and pictures.num_views > 1:
         return mean_pairwise_mmd(found.codes)
     bins, (objects, _) = pictures.pose_bins.flatten(), _all_pictures(pictures)
     known = bins >= 0  # poses that training never had are in no bin
     try:
         return mean_binned_mmd(found.codes.flatten(0, 1)[known], bins[known], objects[known])
-    except UserError:
-        return None
+    except UserError as error:
+        return error.message
 
 
 def _all_pictures(pictures: PictureSet) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
