@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapewright.data.picture_folders import open_pictures
+from shapewright.data.picture_folders import PictureOptions, open_pictures
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.schedule import Moment, TrainConfig
 from shapewright.engine.start import Start
@@ -233,7 +233,14 @@ def test_one_view_of_each_object_suits_all_modes_but_pairs(change, words, eggs, 
         assert not (tmp_path / "run").exists()
 
 
-def test_pictures_from_one_side_only_are_refused_by_name(eggs, tmp_path):
+def test_pictures_from_one_side_only_are_refused(eggs, tmp_path):
+    config = dataclasses.replace(small(), data=PictureOptions(views_per_object=1, views="first"))
+    with pytest.raises(UserError, match="same pose bin"):
+        train(config, eggs, tmp_path / "run", START)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_without_any_mask_are_refused(eggs, tmp_path):
     images = np.load(eggs / "egg_train_images.npz")["arr_0"]
     folder = write_ellipsoids(tmp_path / "data")
     np.savez_compressed(folder / "egg_train_images.npz", np.zeros_like(images))
@@ -267,6 +274,27 @@ def test_the_rate_warms_up_and_follows_its_schedule(schedule, step, progress, ex
         lr=1.0, warm_up_steps=4, schedule=schedule, lr_decay_start=6, lr_decay_every=10, lr_decay_factor=0.1
     )
     assert learning_rate(config, Moment(step, progress)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("", "media_every", 0),
+        ("render", "supersample", 0),
+        ("render", "size", 0),
+        ("optim", "lr", -1.0),
+        ("optim", "beta1", 2.0),
+        ("network", "code_dim", 0),
+        ("network", "encoder_hidden", 0),
+        ("network", "encoder_widths", ()),
+        ("network", "decoder_hidden", (64, 0)),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(part, name, value):
+    given = to_dict(small())
+    (given[part] if part else given)[name] = value
+    with pytest.raises(UserError, match=name):
+        from_dict(PoseInvariantConfig, given)
 
 
 def test_an_adversary_that_would_never_be_trained_is_refused():
@@ -341,7 +369,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(eggs):
 
 
 def test_the_mode_prior_without_a_weight_is_refused():
-    with pytest.raises(ValueError, match="code_prior_weight of the mode prior"):
+    with pytest.raises(ValueError, match="The mode prior needs"):
         dataclasses.replace(PRESETS["cpu"], mode="prior")
 
 

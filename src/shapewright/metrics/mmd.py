@@ -84,8 +84,8 @@ def unbiased_mmd(x: Float[Tensor, "n code"], y: Float[Tensor, "n code"]) -> floa
     """Return :func:`mmd` without its diagonal: the mean over pairs of different objects (Gretton et al., eq. 4).
 
     What a pose does to the code of each object apart, in a direction of its own, moves the diagonal alone: on n objects
-    it stays in :func:`mmd` at 1 / n of its size, and leaves here. What is left is what a pose does to the codes of all
-    objects, which is all that an adversary can see.
+    it stays in :func:`mmd` at 1 / n of its size, and leaves here. What is left is how the laws of the codes differ, and
+    that is what an adversary compares.
 
     Args:
         x: Codes of the objects from one pose.

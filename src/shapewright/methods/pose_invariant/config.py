@@ -49,6 +49,20 @@ class NetworkConfig:
     image_widths: tuple[int, ...] = ()
     class_conditional: bool = False
 
+    def __post_init__(self) -> None:
+        """Check that every layer has a width."""
+        check_range("number of encoder_widths", len(self.encoder_widths), 1)
+        sizes = {
+            "code_dim": [self.code_dim],
+            "encoder_hidden": [self.encoder_hidden],
+            "encoder_widths": self.encoder_widths,
+            "decoder_hidden": self.decoder_hidden,
+            "discriminator_hidden": self.discriminator_hidden,
+            "image_widths": self.image_widths,
+        }
+        for name, values in sizes.items():
+            check_range(name, min(values, default=1), 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderConfig:
@@ -63,6 +77,12 @@ class RenderConfig:
     gradient: SilhouetteGradient = "nmr"
     supersample: int = 2
     size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there are pixels and samples."""
+        check_range("render.supersample", self.supersample, 1)
+        if self.size is not None:
+            check_range("render.size", self.size, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +193,9 @@ class OptimConfig:
         """Check the ranges."""
         check_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("batch_size", self.batch_size, 1)
+        check_range("lr", self.lr, 0.0)
+        check_range("beta1", self.beta1, 0.0, 0.999999)
+        check_range("beta2", self.beta2, 0.0, 0.999999)
         check_range("lr_decay_every", self.lr_decay_every, 1)
         check_range("warm_up_steps", self.warm_up_steps, 0)
 
@@ -211,7 +234,7 @@ class PoseInvariantConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000))
 
     def __post_init__(self) -> None:
-        """Check that pictures are ever made, and that the mode prior has one."""
+        """Check that pictures are made at times, and that the mode prior is not plain under another name."""
         check_range("media_every", self.media_every, 1)
-        if self.mode == "prior":
-            check_range("loss.code_prior_weight of the mode prior", self.loss.code_prior_weight, 1e-12)
+        if self.mode == "prior" and not self.loss.code_prior_weight > 0:
+            raise ValueError("The mode prior needs loss.code_prior_weight above 0, such as 0.01.")

@@ -21,7 +21,7 @@ from shapewright.io.meshes import write_mesh
 from shapewright.io.video import write_video
 from shapewright.methods.pose_invariant.drawings import draw_strip, draw_views
 from shapewright.methods.pose_invariant.framing import framed_picture
-from shapewright.methods.pose_invariant.judging import code_metrics, predict
+from shapewright.methods.pose_invariant.judging import judge_codes, predict
 from shapewright.methods.pose_invariant.trained import Split, TrainedRun
 
 FRAMES_PER_SECOND = 8.0
@@ -102,12 +102,13 @@ def embed(
     """
     pictures = opened.pictures(split or opened.test_split())
     found = predict(opened.method, pictures)
-    metrics = code_metrics(pictures, found)
+    metrics, notes = judge_codes(pictures, found)
     objects = torch.arange(len(pictures)).repeat_interleave(pictures.num_views)
     views = torch.arange(pictures.num_views).repeat(len(pictures))
     plot = map_poses(found.codes.flatten(0, 1), azimuths_deg(pictures), objects, method, seed)
     title = f"{opened.run.path.name}: codes of {len(views)} pictures ({opened.config.mode})"
-    note = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("mmd", "mmd_floor", "pose_probe") if name in metrics)
+    told = [f"{name} {metrics[name]:.3f}" for name in ("mmd", "mmd_floor", "pose_probe") if name in metrics]
+    note = "  ".join(told + notes)
     stem.parent.mkdir(parents=True, exist_ok=True)
     return metrics, write_pose_map(stem, plot, title, note)
 
@@ -162,26 +163,6 @@ def decoded(opened: TrainedRun, codes: Float[Tensor, "n code"], category: int = 
     return [Mesh(one, model.faces.cpu(), vertex_colors=color) for one, color in zip(vertices, colors, strict=True)]
 
 
-def category_place(opened: TrainedRun, name: str | None) -> int:
-    """Return the place of a category among those that the run has learned.
-
-    Args:
-        opened: The run.
-        name: The category; none: the only one, or any if the decoder is not told it.
-
-    Raises:
-        UserError: if it is unknown or must be named.
-    """
-    classes = opened.method.kind.classes
-    if name is None and (len(classes) == 1 or not opened.method.judged.num_told):
-        return 0
-    if name is None:
-        raise UserError(f"The run has learned {len(classes)} categories.", f"Name one: --category {classes[0]}")
-    if name not in classes:
-        raise UserError(f"The run has not learned {name!r}.", suggestion(name, classes))
-    return classes.index(name)
-
-
 def _picture(opened: TrainedRun, name: str, category: str | None) -> tuple[Float[Tensor, "channels size size"], int]:
     """Return a picture that a person names, and the place of its category.
 
@@ -191,7 +172,7 @@ def _picture(opened: TrainedRun, name: str, category: str | None) -> tuple[Float
         category: Of the object in a file.
     """
     if Path(name).is_file():
-        place = category_place(opened, category)
+        place = opened.category_place(category)
         return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px)), place
     stem, _, view = name.rpartition(":")
     known: list[str] = []
@@ -202,5 +183,5 @@ def _picture(opened: TrainedRun, name: str, category: str | None) -> tuple[Float
             number = pictures.ids.index(stem)
             learned = pictures.categories[number] if opened.method.judged.num_told else None
             picture = pictures.pictures(torch.tensor([number]), torch.tensor([int(view)]))[0]
-            return picture, category_place(opened, learned)
+            return picture, opened.category_place(learned)
     raise UserError(f"{name!r} is neither a file nor NAME:VIEW of the run's pictures.", suggestion(stem or name, known))

@@ -147,11 +147,6 @@ def back_share(
     return seen_from_behind.sum(1) / is_covered.sum(1).clamp(min=1)
 
 
-def code_metrics(pictures: PictureSet, found: Predictions) -> dict[str, float]:
-    """Return the metrics of :func:`judge_codes` alone."""
-    return judge_codes(pictures, found)[0]
-
-
 def judge_codes(pictures: PictureSet, found: Predictions) -> tuple[dict[str, float], list[str]]:
     """Return how much of the pose the codes keep: MMD, probes, shares of variance; and how shapes vary with views.
 
@@ -169,7 +164,7 @@ def judge_codes(pictures: PictureSet, found: Predictions) -> tuple[dict[str, flo
         "shape_variance_between_objects": variance.between_objects,
         "entanglement": variance.entanglement,
     }
-    discrepancy = _discrepancy(pictures, found)
+    discrepancy = discrepancy_of(pictures, found)
     note = discrepancy if isinstance(discrepancy, str) else discrepancy.note
     if isinstance(discrepancy, MmdResult):
         metrics |= {
@@ -251,10 +246,15 @@ def _point_rows(truth: Float[np.ndarray, "o n 3"], found: Predictions, num_point
     return {"chamfer_x1000": chamfers, "f_score_1pct": scores}
 
 
-def _discrepancy(pictures: PictureSet, found: Predictions) -> MmdResult | str:
+def discrepancy_of(pictures: PictureSet, found: Predictions) -> MmdResult | str:
     """Return the mean over pairs of views where all objects share them, else over the bins that are full enough.
 
-    If there are no two such bins, that is said in a sentence.
+    Args:
+        pictures: Their poses.
+        found: Of the same pictures.
+
+    Returns:
+        The discrepancy, or in a sentence that there are no two such bins.
     """
     if pictures.views.is_shared and pictures.num_views > 1:
         return mean_pairwise_mmd(found.codes)

@@ -113,13 +113,12 @@ class PoseInvariantMethod:
             values = turn.values
             stepped += ["discriminator"] * turn.trains_discriminator
         total = torch.stack(list(terms.values())).sum()
-        if not bool(total.isfinite()):
-            return {"loss": float(total.detach()), "skipped": 1.0}
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         total.backward()
-        stepping = [one for name in stepped if name in self.modules for one in self.modules[name].parameters()]
-        if not bool(nn.utils.get_total_norm([one.grad for one in stepping if one.grad is not None]).isfinite()):
+        networks = [self.modules[name] for name in stepped if name in self.modules]
+        gradients = [one.grad for network in networks for one in network.parameters() if one.grad is not None]
+        if not bool((total + nn.utils.get_total_norm(gradients)).isfinite()):
             return {"loss": float(total.detach()), "skipped": 1.0}
         for name in stepped:
             if name in self.optimizers:

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from shapewright.engine.config import suggestion
-from shapewright.errors import UserError
 from shapewright.io.files import write_json
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
@@ -52,7 +50,7 @@ def reconstruct(
         UserError: if the picture cannot be used, or the category is unknown or must be named.
     """
     kind = opened.method.kind
-    place = _category(opened, category)
+    place = opened.category_place(category)
     if framing:
         seen = framed_picture(picture, kind.size, min(opened.framing_px, kind.size), mask)
     else:
@@ -79,15 +77,3 @@ def reconstruct(
     }
     write_json(out / "result.json", result)
     return result
-
-
-def _category(opened: TrainedRun, name: str | None) -> int:
-    """Return the place of a category among those that the run has learned."""
-    classes = opened.method.kind.classes
-    if name is None and (len(classes) == 1 or not opened.method.model.num_told):
-        return 0
-    if name is None:
-        raise UserError(f"The run has learned {len(classes)} categories.", f"Name one: --category {classes[0]}")
-    if name not in classes:
-        raise UserError(f"The run has not learned {name!r}.", suggestion(name, classes))
-    return classes.index(name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from shapewright.data.picture_folders import has_split, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.checkpoint import load_checkpoint
-from shapewright.engine.config import from_dict, to_dict
+from shapewright.engine.config import from_dict, suggestion, to_dict
 from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
@@ -76,6 +76,24 @@ class TrainedRun:
         if not self.config.data.invert_colours:
             return picture
         return torch.cat([picture[3:] - picture[:3], picture[3:]])
+
+    def category_place(self, name: str | None) -> int:
+        """Return the place of a category among those that it has learned.
+
+        Args:
+            name: The category; none: the only one, or any if the decoder is not told it.
+
+        Raises:
+            UserError: if it is unknown or must be named.
+        """
+        classes = self.method.kind.classes
+        if name is None and (len(classes) == 1 or not self.method.judged.num_told):
+            return 0
+        if name is None:
+            raise UserError(f"The run has learned {len(classes)} categories.", f"Name one: --category {classes[0]}")
+        if name not in classes:
+            raise UserError(f"The run has not learned {name!r}.", suggestion(name, classes))
+        return classes.index(name)
 
     @property
     def data(self) -> Path:

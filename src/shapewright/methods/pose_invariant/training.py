@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.batches import BatchRule, BatchSource
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.drawings import training_grids
-from shapewright.methods.pose_invariant.judging import code_metrics, predict, shape_rows, silhouette_rows
+from shapewright.methods.pose_invariant.judging import discrepancy_of, predict, shape_rows, silhouette_rows
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import read_original
 from shapewright.methods.pose_invariant.trained import run_details
+from shapewright.metrics.mmd import MmdResult
 
 GRID_SIDE = 5
 # Held-out objects that are looked at while training.
@@ -252,6 +254,8 @@ class Validation:
         elif not novel and not self._is_blind_told:
             self._is_blind_told = True
             trainer.run.log(BLIND, logging.WARNING)
-        means |= {name: value for name, value in code_metrics(self._pictures, found).items() if name == "mmd"}
+        discrepancy = discrepancy_of(self._pictures, found)
+        if isinstance(discrepancy, MmdResult) and math.isfinite(discrepancy.mean):
+            means["mmd"] = discrepancy.mean
         trainer.run.append_metrics({"step": trainer.step} | {f"val_{name}": value for name, value in means.items()})
         trainer.save(score=score)
