@@ -137,7 +137,7 @@ def on_white(picture: Float[Tensor, "channels h w"] | UInt8[np.ndarray, "channel
         picture: RGB times mask, then the mask, in [0, 1] or as bytes; without a mask it stays as it is.
     """
     if isinstance(picture, np.ndarray):
-        picture = torch.tensor(picture).float() / 255
+        picture = torch.from_numpy(np.array(picture, order="C")).float() / 255
     values = picture[:3] + (1 - picture[3:4] if len(picture) > 3 else 0)
     return (values.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
