@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
 from shapewright.errors import UserError
 from shapewright.geometry.icosphere import icosphere
@@ -16,7 +18,8 @@ from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import published_order, read_original
 from shapewright.networks.discriminators import PoseDiscriminator
 from shapewright.networks.image_encoders import ConvEncoder
-from shapewright.networks.mesh_decoders import MeshDecoder
+from shapewright.networks.mesh_decoders import MeshDecoder, SymmetricMeshDecoder
+from shapewright.networks.residual_encoders import ResidualEncoder
 
 # Some lines of sphere_642.obj and some of its faces, counted from 1.
 LINES = {
@@ -57,20 +60,86 @@ def original_encoder(channels=4, widths=WIDTHS, dead=True):
     return nn.ModuleDict(parts)
 
 
-def original_decoder(outputs=1926):
+def original_resnet(channels=3):
+    """Return the parameters of the original's ResNet-18 under torchvision's names, with the layer it never uses."""
+    state = {}
+
+    def convolution(name, before, after, size):
+        state[f"{name}.weight"] = torch.randn(after, before, size, size) * (2 / (before * size**2)) ** 0.5
+
+    def norm(name, width):
+        for kind, least, spread in (("weight", 0.5, 0.5), ("bias", -0.2, 0.4)):
+            state[f"{name}.{kind}"] = least + spread * torch.rand(width)
+        state[f"{name}.running_mean"] = torch.randn(width) / 5
+        state[f"{name}.running_var"] = 0.5 + torch.rand(width)
+        state[f"{name}.num_batches_tracked"] = torch.tensor(20_000)
+
+    convolution("conv1", channels, 64, 7)
+    norm("bn1", 64)
+    for stage, (before, after) in enumerate([(64, 64), (64, 128), (128, 256), (256, 512)], start=1):
+        for block in range(2):
+            name = f"layer{stage}.{block}"
+            for number, width in ((1, after if block else before), (2, after)):
+                convolution(f"{name}.conv{number}", width, after, 3)
+                norm(f"{name}.bn{number}", after)
+            if stage > 1 and not block:
+                convolution(f"{name}.downsample.0", before, after, 1)
+                norm(f"{name}.downsample.1", after)
+    state |= {"fc.weight": torch.randn(1000, 512), "fc.bias": torch.randn(1000)}
+    return {f"model.{name}": value for name, value in state.items()}
+
+
+def thin_resnet(channels=3):
+    """Return the same with one number a parameter, which makes a small file."""
+    with torch.device("meta"):
+        shapes = original_resnet(channels)
+    return {
+        name: torch.tensor(place, dtype=value.dtype).expand(value.shape)
+        for place, (name, value) in enumerate(shapes.items())
+    }
+
+
+def resnet_codes(state, pictures):
+    """Return what the original's ResNet makes of pictures of 224 px that it normalises."""
+
+    def convolve(x, name, stride=1):
+        weight = state[f"model.{name}.weight"]
+        return conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    def norm(x, name):
+        mean, variance, weight, bias = (
+            state[f"model.{name}.{kind}"][:, None, None] for kind in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    x = norm(convolve((pictures - mean) / deviation, "conv1", 2), "bn1").relu()
+    x = max_pool2d(x, 3, stride=2, padding=1)
+    for stage in range(1, 5):
+        for block in range(2):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            inside = norm(convolve(x, f"{name}.conv1", stride), f"{name}.bn1").relu()
+            inside = norm(convolve(inside, f"{name}.conv2"), f"{name}.bn2")
+            if f"model.{name}.downsample.0.weight" in state:
+                x = norm(convolve(x, f"{name}.downsample.0", stride), f"{name}.downsample.1")
+            x = (inside + x).relu()
+    return avg_pool2d(x, 7).flatten(1)
+
+
+def original_decoder(outputs=1926, code=CODE):
     first, second = DECODER_HIDDEN
     return nn.ModuleDict(
         {
-            "fclayers": nn.Sequential(nn.Linear(CODE, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()),
+            "fclayers": nn.Sequential(nn.Linear(code, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()),
             "bias_layer": nn.Linear(second, outputs),
         }
     )
 
 
-def original_discriminator():
+def original_discriminator(code=CODE):
     return nn.ModuleDict(
         {
-            "hidden_layer0": nn.Linear(CODE, 10),
+            "hidden_layer0": nn.Linear(code, 10),
             "hidden_layer1": nn.Linear(10, 11),
             "digit_layer": nn.Linear(11, BINS),
         }
@@ -87,13 +156,44 @@ def kept(tmp_path):
     return SimpleNamespace(folder=tmp_path, **networks)
 
 
+@pytest.fixture
+def photographs(tmp_path):
+    """Write a checkpoint of photographs: the ResNet and the symmetric decoder, its vertices in no order at all."""
+    torch.manual_seed(0)
+    base = icosphere().vertices[published_order()]
+    on_plane, beside = (base[:, 2].abs() < 1e-5).nonzero()[:, 0], (base[:, 2] > 1e-5).nonzero()[:, 0]
+    on_plane, beside = on_plane[torch.randperm(32)], beside[torch.randperm(305)]
+    mirrored = torch.cdist(base[beside] * torch.tensor([1.0, 1, -1]), base).argmin(1)
+    np.savez(tmp_path / "symmetry_idx.npz", on_plane.numpy(), beside.numpy(), mirrored.numpy())
+    decoder = original_decoder(979, 512)
+    torch.save(thin_resnet(), tmp_path / "last-E.ckpt")
+    torch.save(decoder.state_dict(), tmp_path / "last-G.ckpt")
+    torch.save(original_discriminator(512).state_dict(), tmp_path / "last-D.ckpt")
+
+    def meshes(codes):
+        numbers = decoder["bias_layer"](decoder["fclayers"](codes))
+        offsets = torch.zeros(len(codes), 642, 3)
+        offsets[:, on_plane, :2] = numbers[:, :64].view(-1, 32, 2)
+        offsets[:, beside] = numbers[:, 64:].view(-1, 305, 3)
+        offsets[:, mirrored] = numbers[:, 64:].view(-1, 305, 3) * torch.tensor([1.0, 1, -1])
+        return (base + offsets) / 2
+
+    lists = (on_plane.numpy(), beside.numpy(), mirrored.numpy())
+    return SimpleNamespace(folder=tmp_path, meshes=meshes, lists=lists)
+
+
 def loaded(found):
     network = found.network
-    encoder = ConvEncoder(
-        network.channels, found.image_size, network.encoder_widths, network.encoder_hidden, network.code_dim
+    encoder = (
+        ResidualEncoder(network.channels, network.code_dim)
+        if network.encoder == "resnet"
+        else ConvEncoder(
+            network.channels, found.image_size, network.encoder_widths, network.encoder_hidden, network.code_dim
+        )
     )
     encoder.load_state_dict(found.encoder)
-    decoder = MeshDecoder(network.code_dim, network.decoder_hidden)
+    kind = SymmetricMeshDecoder if network.decoder == "symmetric" else MeshDecoder
+    decoder = kind(network.code_dim, network.decoder_hidden)
     decoder.load_state_dict(found.decoder)
     return encoder, decoder
 
@@ -169,6 +269,69 @@ def test_meshes_come_out_in_the_world_and_look_outwards(kept):
     assert len(edge_table(decoder.faces)) == 1920
 
 
+def test_the_resnet_and_the_symmetric_decoder_compute_what_they_did(photographs):
+    resnet = original_resnet()
+    torch.save(resnet, photographs.folder / "last-E.ckpt")
+    found = read_original(photographs.folder)
+    encoder, decoder = loaded(found)
+    assert (found.image_size, found.num_bins, found.network.channels) == (224, BINS, 3)
+    assert (found.network.encoder, found.network.decoder, found.network.code_dim) == ("resnet", "symmetric", 512)
+    pictures = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        theirs = resnet_codes(resnet, pictures)
+        assert torch.allclose(encoder.eval()(pictures), theirs, rtol=1e-5, atol=1e-5)
+        codes = torch.randn(3, 512)
+        ours, theirs = decoder(codes), photographs.meshes(codes)
+    # Meshes of photographs are right-handed as they are: nothing but the order of the vertices differs.
+    assert torch.allclose(ours, theirs[:, published_order().argsort()], atol=1e-5)
+    assert theirs.std(1).min() > 0.1
+    assert all(Mesh(vertices, decoder.faces).volume > 0 for vertices in ours)
+
+
+def test_training_starts_from_the_networks_of_photographs(photographs):
+    resnet = original_resnet()
+    torch.save(resnet, photographs.folder / "last-E.ckpt")
+    found = read_original(photographs.folder)
+    config = PoseInvariantConfig(network=found.network, optim=OptimConfig(precision="fp32"))
+    kind = PictureKind(size=found.image_size, num_bins=BINS, classes=("car",), half_angle_deg=None)
+    method = PoseInvariantMethod(config, kind, None, torch.device("cpu"))
+    method.take_over(found)
+    pictures = torch.rand(1, 4, 224, 224)
+    codes, vertices = method.judged.reconstruct(pictures, torch.zeros(1, dtype=torch.int64))
+    assert torch.allclose(codes, resnet_codes(resnet, pictures[:, :3]), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(vertices[:, published_order()], photographs.meshes(codes), atol=1e-5)
+
+
+def test_meshes_of_photographs_of_64_px_come_out_as_they_are(kept):
+    torch.save(original_encoder(3).state_dict(), kept.folder / "last-E.ckpt")
+    _, decoder = loaded(read_original(kept.folder))
+    codes = torch.randn(3, CODE)
+    with torch.no_grad():
+        offsets = kept.G["bias_layer"](kept.G["fclayers"](codes)).view(3, 642, 3)
+        theirs = 0.5 * (icosphere().vertices[published_order()] + offsets)
+        assert torch.allclose(decoder(codes)[:, published_order()], theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "resnet.", "module.model."])
+def test_the_resnet_is_known_under_any_name(photographs, prefix):
+    renamed = {prefix + name.removeprefix("model."): value for name, value in thin_resnet().items()}
+    expected = read_original(photographs.folder).encoder
+    torch.save(renamed, photographs.folder / "last-E.ckpt")
+    found = read_original(photographs.folder).encoder
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_files_of_the_torch_of_that_time_are_read(photographs):
+    expected = read_original(photographs.folder).encoder
+    early = {name: value for name, value in thin_resnet().items() if "num_batches" not in name}
+    torch.save(early, photographs.folder / "last-E.ckpt", _use_new_zipfile_serialization=False)
+    found = read_original(photographs.folder)
+    assert all(torch.equal(found.encoder[name], expected[name]) for name in expected if "num_batches" not in name)
+    assert loaded(found)[0].stem[1].num_batches_tracked == 0
+
+
 @pytest.mark.parametrize(("widths", "size"), [((3, 4, 5), 64), ((2, 3, 4, 5), 128)])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_the_size_of_pictures_follows_from_the_layers(tmp_path, widths, size, channels):
@@ -223,8 +386,8 @@ DAMAGES = {
     "layers that do not fit": ("G", having("fclayers.2.weight", torch.zeros(9, 4)), "do not fit together"),
     "a bias that does not fit": ("E", having("FC.0.bias", torch.zeros(3)), "do not fit together"),
     "pictures that are not square": ("E", having("FC.0.weight", torch.zeros(HIDDEN, 5 * 63)), "no encoder of square"),
-    "the ResNet": ("E", lambda _: {"model.conv1.weight": torch.zeros(64, 3, 7, 7)}, "holds the ResNet of 224 px"),
-    "the symmetric decoder": ("G", lambda _: original_decoder(979).state_dict(), "returns 979 numbers for a mesh"),
+    "another mesh": ("G", lambda _: original_decoder(3 * 42).state_dict(), "returns 126 numbers for a mesh, not 1926"),
+    "the symmetric decoder": ("G", lambda _: original_decoder(979).state_dict(), "the symmetric decoder of photo"),
     "another encoder's decoder": ("G", having("fclayers.0.weight", torch.zeros(8, 5)), "takes codes of 5 numbers"),
     "another encoder's judge": ("D", having("hidden_layer0.weight", torch.zeros(10, 31)), "takes codes of 31 numbers"),
 }
@@ -239,6 +402,60 @@ def test_damage_is_named_with_its_file(kept, capsys, part, change, message):
     assert str(path) in caught.value.message
     assert caught.value.hint
     assert "unpickled" not in capsys.readouterr().out
+
+
+RESNET_DAMAGES = {
+    "masks": (lambda _: thin_resnet(4), r"has shape \[64, 4, 7, 7\] for the parameter 'model\.conv1"),
+    "a layer less": (without("model.layer3.1.bn2.running_var"), r"misses the parameter 'model\.layer3\.1\.bn2\."),
+    "no stem": (without("model.conv1.weight"), r"misses the parameter 'model\.conv1\.weight'"),
+    "ResNet-34": (
+        having("model.layer1.2.conv1.weight", torch.zeros(1)),
+        r"'model\.layer1\.2\.conv1\.weight', which is",
+    ),
+    "a NaN": (having("model.bn1.running_mean", torch.full((64,), torch.nan)), "'model.bn1.running_mean' is not finite"),
+    "both encoders": (having("convBlocks.0.weight", torch.zeros(1)), r"'convBlocks\.0\.weight', which is not known"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), RESNET_DAMAGES.values(), ids=RESNET_DAMAGES)
+def test_damage_of_the_resnet_is_named_with_its_file(photographs, change, message):
+    path = photographs.folder / "last-E.ckpt"
+    torch.save(change(thin_resnet()), path)
+    with pytest.raises(UserError, match=message) as caught:
+        read_original(photographs.folder)
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+
+
+def test_without_the_order_of_its_vertices_no_symmetric_decoder_is_read(photographs):
+    path = photographs.folder / "symmetry_idx.npz"
+    path.unlink()
+    with pytest.raises(UserError, match=r"is written in symmetry_idx\.npz alone, which is not in") as caught:
+        read_original(photographs.folder)
+    assert caught.value.hint.startswith("Copy symmetry_idx.npz from the original program")
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="cannot be read as a NumPy archive"):
+        read_original(photographs.folder)
+
+
+ORDERS = {
+    "the sides exchanged": lambda plane, beside, mirrored: (plane, mirrored, beside),
+    "other pairs": lambda plane, beside, mirrored: (plane, beside, np.roll(mirrored, 1)),
+    "a vertex twice": lambda plane, beside, mirrored: (np.full_like(plane, plane[0]), beside, mirrored),
+    "counted from one": lambda *lists: tuple(one + 1 for one in lists),
+    "pairs left out": lambda plane, beside, mirrored: (plane, beside[:9], mirrored[:9]),
+    "two lists": lambda plane, beside, mirrored: (plane, beside),
+    "no whole numbers": lambda *lists: tuple(one.astype(float) for one in lists),
+}
+
+
+@pytest.mark.parametrize("change", ORDERS.values(), ids=ORDERS)
+def test_an_order_of_another_template_is_refused(photographs, change):
+    path = photographs.folder / "symmetry_idx.npz"
+    np.savez(path, *change(*photographs.lists))
+    with pytest.raises(UserError, match=r"symmetry_idx\.npz does not list the lines of sphere_642\.obj") as caught:
+        read_original(photographs.folder)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("length", [0, 10, 500])
