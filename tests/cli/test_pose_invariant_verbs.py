@@ -1,12 +1,15 @@
 """The commands of a run of pictures, as a person types them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from shapewright.cli.main import main
+from shapewright.engine.checkpoint import load_checkpoint, save_checkpoint
+from shapewright.engine.run_dir import RunDir
 from shapewright.io.meshes import read_mesh
 from tests.methods.picture_family import write_ellipsoids
 
@@ -31,6 +34,63 @@ def photo(run, tmp_path):
     pixels[20:70, 30:100] = (200, 100, 50, 255)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def scored(run, tmp_path):
+    """Return a run whose best checkpoint is step 2, and whose last one, step 3, has other weights."""
+    folder = shutil.copytree(run, tmp_path / "scored")
+    step, tensors, meta = load_checkpoint(RunDir.open(folder))
+    save_checkpoint(RunDir.open(folder), step, tensors, meta, score=0.9)
+    changed = [name for name in tensors if name.removeprefix("average.").startswith("encoder.")]
+    other = tensors | {name: 0.5 * tensors[name] for name in changed}
+    save_checkpoint(RunDir.open(folder), step + 1, other, meta, score=0.1)
+    return folder
+
+
+def written_by(verb, run, photo, out, checkpoint):
+    """Return what a verb makes of a run at a checkpoint: the bytes of a file that depends on the weights."""
+    words = ["--checkpoint", checkpoint] if checkpoint else []
+    if verb == "reconstruct":
+        assert main(["reconstruct", str(photo), "--run", str(run), "--out", str(out), *words]) == 0
+        return (out / "mesh.obj").read_bytes()
+    if verb == "interpolate":
+        assert main(["interpolate", str(run), str(photo), str(photo), "--steps", "2", "--out", str(out), *words]) == 0
+        return (out / "step_000.glb").read_bytes()
+    if verb == "embed":
+        assert main(["embed", str(run), "--method", "pca", "--out", str(out / "map"), *words]) == 0
+        return np.load(out / "map.npz")["positions"].tobytes()
+    assert main(["export", str(run), "--format", "obj", *words]) == 0
+    return b"".join(path.read_bytes() for path in sorted((run / "meshes").glob("*.obj")))
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "embed", "export"])
+def test_every_verb_opens_the_checkpoint_that_is_asked_for(verb, scored, photo, tmp_path):
+    names = (None, "last", "best", "2")
+    usual, last, best, second = (written_by(verb, scored, photo, tmp_path / f"at_{name}", name) for name in names)
+    assert usual == last
+    assert best == second
+    assert best != last
+
+
+@pytest.mark.parametrize("verb", ["embed", "export"])
+def test_a_run_without_scores_opens_the_latest_and_says_so(verb, run, photo, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    told = "No whole checkpoint has a score: taking the latest, step 2."
+    latest = written_by(verb, folder, photo, tmp_path / "latest", None)
+    assert told not in (folder / "log.txt").read_text()
+    assert written_by(verb, folder, photo, tmp_path / "best", "best") == latest
+    assert told in (folder / "log.txt").read_text()
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(run, photo, capsys):
+    inputs = {"eval": [str(run)], "embed": [str(run)], "export": [str(run)]}
+    inputs |= {"interpolate": [str(run), str(photo), str(photo)], "reconstruct": [str(photo), "--run", str(run)]}
+    for verb, words in inputs.items():
+        assert main([verb, *words, "--checkpoint", "7"]) == 2
+        message = capsys.readouterr().err
+        assert "has no intact checkpoint 7" in message
+        assert "Steps with a checkpoint: 2." in message
 
 
 def test_runs_are_measured_in_one_table(run, capsys):

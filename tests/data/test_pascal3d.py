@@ -15,8 +15,9 @@ from shapewright.data.pascal3d import (
     varied,
     wide_crop,
 )
+from shapewright.data.prepared_pictures import BinWidths
 from shapewright.errors import UserError
-from shapewright.geometry.pose_bins import euler_bins, flipped_rotation
+from shapewright.geometry.pose_bins import BinTable, euler_bins, flipped_rotation
 from tests.data.picture_files import write_pascal
 
 
@@ -31,7 +32,8 @@ def test_the_exact_format_is_read(tmp_path):
     assert arrays.ids[6] == "car_imagenet_00002"
     R = torch.from_numpy(np.concatenate([train["rotation_matrices"], more["rotation_matrices"]]))
     assert arrays.num_bins == len(table) == len(euler_bins(R).unique())
-    assert torch.equal(table[torch.from_numpy(arrays.pose_bins[:, 0])], euler_bins(R))
+    assert torch.equal(torch.from_numpy(arrays.pose_bins[:, 0]), euler_bins(R))
+    assert torch.equal(table[arrays.picture_set("car", BinWidths()).pose_bins[:, 0]], euler_bins(R))
     i, j, k = 3, 20, 9
     assert (arrays.voxels[:4, 31 - i, 31 - k, 31 - j] == train["voxels"][:, i, j, k]).all()
     mask = train["images_ref"][..., 3]
@@ -46,7 +48,9 @@ def test_the_table_of_training_holds_for_validation_and_its_new_poses_have_no_bi
     table = pascal_table(tmp_path, "car")
     assert len(table) == 3
     for split in ("val", "test"):
-        assert read_pascal_class(tmp_path, "car", split, 32, table).pose_bins.ravel().tolist() == [2, -1]
+        pictures = read_pascal_class(tmp_path, "car", split, 32, table).picture_set("car", BinWidths())
+        assert pictures.pose_bins.ravel().tolist() == [2, -1]
+        assert pictures.bin_table == BinTable(euler_bins=tuple(table.tolist()))
 
 
 def test_flipped_pictures_have_the_bin_of_their_pose(tmp_path):

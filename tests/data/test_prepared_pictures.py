@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from shapewright.cli.main import main
 from shapewright.data.kato_renders import SPLITS, read_kato_class
@@ -13,6 +14,7 @@ from shapewright.data.picture_folders import PictureOptions, open_pictures
 from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.data.prepared_pictures import changed_files, read_prepared_class
 from shapewright.errors import UserError
+from shapewright.geometry.pose_bins import BinTable
 from tests.data.picture_files import write_kato, write_lsm, write_pascal, write_vpl
 
 
@@ -110,6 +112,47 @@ def test_photographs_are_prepared_with_the_bins_of_training(tmp_path):
     assert read_crops(out, "car", "test").flipped_bins.shape == (2,)
     small = open_pictures(out, "train", PictureOptions(image_size=16))
     assert small.images.shape[-1] == small.targets.shape[-1] == 16
+
+
+def about_y(degrees):
+    """Return a rotation a picture, each in another bin if they are 45 degrees apart."""
+    return Rotation.from_euler("y", np.array(degrees)[:, None] + 10.0, degrees=True).as_matrix()
+
+
+def test_photographs_are_numbered_by_the_table_that_is_given(tmp_path):
+    write_pascal(tmp_path / "src", rotation_matrices=about_y([0, 45, 90, 135]))
+    write_pascal(tmp_path / "src", kind="val", count=3, rotation_matrices=about_y([-90, 90, 0]))
+    options = PictureOptions(image_size=32)
+    own = open_pictures(prepared(tmp_path, "pascal3d", size=32), "val", options)
+    # Training has the bins of 0, 45, 90 and 135 degrees: a turn of 90 is the third of these.
+    assert own.pose_bins.ravel().tolist() == [-1, 2, 0]
+    first = own.bin_table.euler_bins
+    given = BinTable(euler_bins=(first[0] - 2 * 64, first[0], first[2]))
+    other = open_pictures(tmp_path / "out", "val", options, 0, given)
+    assert other.pose_bins.ravel().tolist() == [0, 2, 1]
+    assert (other.num_bins, other.bin_table) == (3, given)
+    # What a table says of other data does not change these.
+    assert open_pictures(tmp_path / "out", "val", options, 0, BinTable(elevations_deg=(0.0, 9.0))).num_bins == 4
+
+
+def test_classes_whose_bins_stand_for_other_poses_are_not_mixed(tmp_path):
+    write_pascal(tmp_path / "src", rotation_matrices=about_y([0, 0, 45, 45]))
+    write_pascal(tmp_path / "src", name="chair", rotation_matrices=about_y([0, 0, 90, 90]))
+    out = prepared(tmp_path, "pascal3d", size=32)
+    with pytest.raises(UserError, match="car and chair differ in views, bins or field of view"):
+        open_pictures(out, "train", PictureOptions(image_size=32))
+
+
+def test_a_folder_without_a_table_keeps_its_numbers(tmp_path):
+    write_pascal(tmp_path / "src", rotation_matrices=about_y([0, 45, 90, 135]))
+    out = prepared(tmp_path, "pascal3d", size=32)
+    facts = manifest(out)
+    assert facts["pose_bins"]["car"]["count"] == len(facts["pose_bins"]["car"].pop("euler_bins")) == 4
+    (out / "dataset.json").write_text(json.dumps(facts))
+    np.save(out / "car_train_pose_bins.npy", np.array([[0], [1], [2], [3]]))
+    pictures = open_pictures(out, "train", PictureOptions(image_size=32), 0, BinTable(euler_bins=(7, 8)))
+    assert pictures.pose_bins.ravel().tolist() == [0, 1, 2, 3]
+    assert (pictures.num_bins, pictures.bin_table) == (4, None)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from shapewright.data.picture_folders import keep_views, open_pictures
 from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
+from shapewright.geometry.solid_voxels import VPL32
 from shapewright.methods.pose_invariant import evaluation, training
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
-from shapewright.methods.pose_invariant.judging import judge_codes
+from shapewright.methods.pose_invariant.judging import controls, judge_codes
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, train
 from shapewright.metrics.mmd import CONSTANT_CODE
@@ -148,6 +149,34 @@ def test_tables_tell_how_the_numbers_of_every_run_came_about(trained):
     assert lines[1].startswith("- other: val objects, every picture of each; voxels by vpl32_padded.")
     assert lines[1].endswith("Checkpoint 2 selected by: silhouette.")
     assert evaluate(trained, "test", 2, num_points=0)["selected_by"] == "number"
+
+
+def test_runs_whose_voxels_follow_different_rules_have_no_mean(trained):
+    one = evaluate(trained, num_points=0)
+    assert one["voxel_rule"] == "kato32_padded"
+    of_ham = {"ham": one["by_class"]["egg"]}
+    other = one | {"by_class": of_ham, "voxel_rule": "vpl32_padded"}
+    without = one | {"by_class": {"jam": {}}, "voxel_rule": None}
+    text = metrics_text([("one", one), ("other", other)])
+    for row in (
+        "| one | pose_invariant | 2 | kato32_padded | ",
+        "| other | pose_invariant | 2 | vpl32_padded | ",
+        "| one | egg | kato32_padded | ",
+        "| other | ham | vpl32_padded | ",
+    ):
+        assert f"\n{row}" in text
+    text = metrics_text([("one", one), ("other", other), ("without", without)])
+    assert "| all |" not in text
+    assert "there is no mean of the classes: their voxels follow the rules kato32_padded, vpl32_padded." in text
+    text = metrics_text([("one", one), ("other", other | {"voxel_rule": "kato32_padded"})])
+    assert "| all | mean of the classes | kato32_padded | " in text
+    assert "there is no mean" not in text
+
+
+def test_controls_compare_voxels_of_one_rule(eggs):
+    train, test = (open_pictures(eggs, split, CONFIG.data) for split in ("train", "test"))
+    assert controls(train, test)
+    assert controls(train, dataclasses.replace(test, voxel_rule=VPL32)) == {}
 
 
 def test_codes_that_are_all_equal_have_a_note_in_place_of_a_discrepancy(trained, monkeypatch):

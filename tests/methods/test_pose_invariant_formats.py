@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from shapewright.cli.main import main
+from shapewright.data.picture_folders import open_pictures
 from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.io.meshes import read_mesh
-from shapewright.methods.pose_invariant import gallery
+from shapewright.methods.pose_invariant import evaluation, gallery
 from shapewright.methods.pose_invariant.evaluation import evaluate
 from shapewright.methods.pose_invariant.judging import predict
 from shapewright.methods.pose_invariant.presets import PRESETS
@@ -84,6 +86,68 @@ def test_photographs_of_pascal3d(tmp_path, preset):
     assert "vpl32_pascal3d_padded" in result["protocol"]
     assert len(result["items"]) == 3
     assert "silhouette_iou_input" in result["metrics"]
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Return the sets of pictures whose codes are judged, in turn."""
+    seen = []
+    plain = evaluation.judge_codes
+    monkeypatch.setattr(
+        evaluation, "judge_codes", lambda pictures, found: seen.append(pictures) or plain(pictures, found)
+    )
+    return seen
+
+
+def write_turned(folder, train, val):
+    """Prepare photographs of objects turned about y."""
+    for kind, degrees in (("train", train), ("val", val)):
+        turns = Rotation.from_euler("y", np.array(degrees)[:, None], degrees=True).as_matrix()
+        write_pascal(folder / "src", kind=kind, count=len(degrees), rotation_matrices=turns)
+    prepare_pictures(PrepareJob(source=folder / "src", out=folder / "data", source_format="pascal3d", size=64))
+    return folder / "data"
+
+
+def test_photographs_of_another_folder_are_in_the_bins_of_the_run(tmp_path, judged):
+    data = write_turned(tmp_path / "own", train=[10, 55, 100, 145], val=[100, -35])
+    other = write_turned(tmp_path / "other", train=[-35, 100, 145], val=[145, 10, -80])
+    run_on(data, "pascal3d", tmp_path / "run", decoder="symmetric")
+    assert judged.pop().pose_bins.ravel().tolist() == [2, -1]
+    stored = json.loads((tmp_path / "run" / "run.json").read_text())["bin_table"]["euler_bins"]
+    assert stored == [292, 356, 420, 484]
+    config = TrainedRun.open(tmp_path / "run", device="cpu").config
+    assert open_pictures(other, "val", config.data).pose_bins.ravel().tolist() == [2, -1, -1]
+    evaluate(tmp_path / "run", num_points=0, data=other)
+    pictures = judged.pop()
+    assert pictures.pose_bins.ravel().tolist() == [3, 0, -1]
+    assert pictures.num_bins == 4
+
+
+def test_random_views_of_another_folder_are_in_the_bins_of_the_run(tmp_path, judged):
+    sets = {"train": ["a", "b", "c"], "test": ["e", "f"]}
+    write_lsm(tmp_path / "lsm", sets=sets)
+    run_on(tmp_path / "lsm", "lsm", tmp_path / "run")
+    own = judged.pop()
+    prepare_pictures(PrepareJob(source=tmp_path / "lsm", out=tmp_path / "other", source_format="lsm"))
+    facts = json.loads((tmp_path / "other" / "dataset.json").read_text())
+    facts["pose_bins"]["02958343"]["elevations_deg"] = [-90.0, 90.0]  # as pictures from a whole sphere have them
+    (tmp_path / "other" / "dataset.json").write_text(json.dumps(facts))
+    config = TrainedRun.open(tmp_path / "run", device="cpu").config
+    assert open_pictures(tmp_path / "other", "test", config.data).num_bins == 216
+    evaluate(tmp_path / "run", num_points=0, data=tmp_path / "other")
+    pictures = judged.pop()
+    assert pictures.num_bins == own.num_bins == 72
+    assert torch.equal(pictures.pose_bins, own.pose_bins)
+
+
+def test_a_run_from_before_tables_were_kept_takes_the_bins_of_the_folder(tmp_path, judged):
+    data = write_turned(tmp_path / "own", train=[10, 55], val=[55])
+    run_on(data, "pascal3d", tmp_path / "run", decoder="symmetric")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    del facts["bin_table"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    evaluate(tmp_path / "run", num_points=0)
+    assert [pictures.pose_bins.tolist() for pictures in judged] == [[[1]], [[1]]]
 
 
 @pytest.mark.parametrize("preset", ["pascal3d", "kato"])

@@ -134,6 +134,7 @@ class InterpolateOptions:
         steps: Shapes, both ends included.
         kind: Along a straight line or a great circle.
         category: Of the objects in files, among those that the run has learned; none: the only one.
+        checkpoint: latest (or last), best, or a step.
         out: Folder to write; none: media/interpolation in the run.
     """
 
@@ -143,6 +144,7 @@ class InterpolateOptions:
     steps: int = 6
     kind: Literal["linear", "slerp"] = "linear"
     category: str | None = None
+    checkpoint: Checkpoint = "latest"
     out: Path | None = None
 
 
@@ -158,9 +160,8 @@ def interpolate(options: Annotated[InterpolateOptions, tyro.conf.arg(name="")]) 
 
     target = options.out or options.run / "media" / "interpolation"
     names = (options.first, options.second)
-    for path in gallery.interpolate(
-        TrainedRun.open(options.run), names, target, options.steps, options.kind, options.category
-    ):
+    opened = TrainedRun.open(options.run, options.checkpoint)
+    for path in gallery.interpolate(opened, names, target, options.steps, options.kind, options.category):
         print(path)
 
 
@@ -168,6 +169,7 @@ def embed(
     run: Run,
     method: Literal["tsne", "pca"] = "tsne",
     split: Split | None = None,
+    checkpoint: Checkpoint = "latest",
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
@@ -177,6 +179,7 @@ def embed(
         run: Folder of the run.
         method: t-SNE (needs `pip install shapewright[analysis]`), or projection on the two main axes.
         split: Which objects; none: test, or val, or train, whichever is the first to exist.
+        checkpoint: latest (or last), best, or a step.
         seed: Start of all random numbers.
         out: Files to write, without suffix; none: media/embedding in the run.
     """
@@ -184,7 +187,8 @@ def embed(
     from shapewright.methods.pose_invariant import gallery
     from shapewright.methods.pose_invariant.trained import TrainedRun
 
-    metrics, paths = gallery.embed(TrainedRun.open(run), out or run / "media" / "embedding", method, split, seed)
+    opened = TrainedRun.open(run, checkpoint)
+    metrics, paths = gallery.embed(opened, out or run / "media" / "embedding", method, split, seed)
     print_rows(metrics.items())
     for path in paths:
         print(path)
@@ -200,6 +204,7 @@ class ExportOptions:
         ids: Objects with commas between them; empty: all.
         split: Which objects; none: test, or val, or train, whichever is the first to exist.
         view: Which picture of each.
+        checkpoint: latest (or last), best, or a step.
     """
 
     run: Run
@@ -207,6 +212,7 @@ class ExportOptions:
     ids: str = ""
     split: Split | None = None
     view: int = 0
+    checkpoint: Checkpoint = "latest"
 
 
 def export(words: Sequence[str]) -> None:
@@ -218,5 +224,6 @@ def export(words: Sequence[str]) -> None:
     from shapewright.methods.pose_invariant.trained import TrainedRun
 
     wanted = [name.strip() for name in options.ids.split(",") if name.strip()]
-    for path in gallery.export(TrainedRun.open(options.run), formats, wanted, options.split, options.view):
+    opened = TrainedRun.open(options.run, options.checkpoint)
+    for path in gallery.export(opened, formats, wanted, options.split, options.view):
         print(path)

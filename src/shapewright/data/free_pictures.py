@@ -12,6 +12,7 @@ from shapewright.data.kato_renders import MANIFEST, Split, named_objects, read_o
 from shapewright.data.picture_scaling import resize_bytes
 from shapewright.data.prepared_pictures import ClassArrays
 from shapewright.errors import UserError
+from shapewright.geometry.pose_bins import BinTable
 from shapewright.io.files import read_json
 from shapewright.io.images import has_alpha, read_rgba
 
@@ -65,7 +66,7 @@ def read_free_class(folder: Path, name: str, split: Split, size: int) -> ClassAr
         None if are_shared else view_angles_deg(stacked),
         np.broadcast_to(views, stacked.shape[:2]).copy() if are_shared else None,
         len(views) if are_shared else 0,
-        WHOLE_SPHERE_DEG,
+        BinTable(elevations_deg=WHOLE_SPHERE_DEG),
         None if voxels is None else voxels[[every.index(object_id) for object_id in ids]].astype(bool),
         read_optional(folder / f"{name}_{split}_points.npz", len(ids)),
     )

@@ -23,7 +23,7 @@ from shapewright.data.kato_renders import Split
 from shapewright.data.picture_scaling import crop_and_resize, resize_bytes
 from shapewright.data.prepared_pictures import ClassArrays, mapped
 from shapewright.errors import UserError
-from shapewright.geometry.pose_bins import bin_table, euler_bins, flipped_rotation, renumbered
+from shapewright.geometry.pose_bins import BinTable, bin_table, euler_bins, flipped_rotation, renumbered
 from shapewright.geometry.published_frames import orthographic_pose
 from shapewright.geometry.solid_voxels import world_axes
 from shapewright.io.pickles import read_object_npz
@@ -80,7 +80,7 @@ def read_pascal_class(folder: Path, name: str, split: Split, size: int, table: I
         name: The class, as they are named.
         split: Which set; validation and test are the same.
         size: Pixels along each side of pictures and masks.
-        table: Of ``pascal_table``; poses that are not in it have the bin -1.
+        table: Of ``pascal_table``, to number the bins by; poses that are not in it have the bin -1.
 
     Raises:
         UserError: if a file is missing, damaged, asks for anything but arrays, or its arrays do not fit together.
@@ -96,8 +96,9 @@ def read_pascal_class(folder: Path, name: str, split: Split, size: int, table: I
         orthographic_pose(R).float()[:, None].numpy(),
         None,
         ids,
-        pose_bins=renumbered(euler_bins(R), table)[:, None].numpy(),
+        pose_bins=euler_bins(R)[:, None].numpy(),
         num_bins=len(table),
+        bin_table=BinTable(euler_bins=tuple(table.tolist())),
         voxels=np.ascontiguousarray(world_axes(voxels, "pascal3d")),
         targets=targets[:, None],
         extras={

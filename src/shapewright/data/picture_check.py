@@ -84,7 +84,7 @@ def check_picture_folder(path: Path, options: PictureOptions | None = None) -> P
     for split in _own_splits(facts):
         for name in form.classes(path, split):
             try:
-                pictures = form.read(path, name, split, options)
+                pictures = form.read(path, name, split, options, None)
             except UserError as problem:
                 report.errors["files cannot be read"].append(problem.message)
                 continue

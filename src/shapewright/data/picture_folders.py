@@ -21,6 +21,7 @@ from shapewright.data.picture_sets import PictureSet, PictureViews
 from shapewright.data.prepared_pictures import BinWidths, prepared_classes, prepared_voxel_rule, read_prepared_class
 from shapewright.data.shapenet import SYNSETS
 from shapewright.errors import UserError
+from shapewright.geometry.pose_bins import BinTable
 from shapewright.geometry.solid_voxels import rule_named
 
 logger = logging.getLogger(__name__)
@@ -67,28 +68,31 @@ class PictureFormat:
     Args:
         name: What it is called.
         classes: Return the classes that a folder has in a set; none: the folder has another format.
-        read: Return the pictures of one class.
+        read: Return the pictures of one class, the bins of their poses numbered by a table, or as the folder has them.
     """
 
     name: str
     classes: Callable[[Path, Split], list[str]]
-    read: Callable[[Path, str, Split, PictureOptions], PictureSet]
+    read: Callable[[Path, str, Split, PictureOptions, BinTable | None], PictureSet]
 
 
-def _read_kato(folder: Path, name: str, split: Split, _: PictureOptions) -> PictureSet:
+def _read_kato(folder: Path, name: str, split: Split, _: PictureOptions, __: BinTable | None) -> PictureSet:
     return read_kato_class(folder, name, split)
 
 
-def _read_lsm(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
-    return read_lsm_class(folder, name, split, options.image_size, options.lsm_axes).picture_set(name, _widths(options))
+def _read_lsm(folder: Path, name: str, split: Split, options: PictureOptions, table: BinTable | None) -> PictureSet:
+    arrays = read_lsm_class(folder, name, split, options.image_size, options.lsm_axes)
+    return arrays.picture_set(name, _widths(options), table)
 
 
-def _read_free(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
-    return read_free_class(folder, name, split, options.image_size).picture_set(name, _widths(options))
+def _read_free(folder: Path, name: str, split: Split, options: PictureOptions, table: BinTable | None) -> PictureSet:
+    return read_free_class(folder, name, split, options.image_size).picture_set(name, _widths(options), table)
 
 
-def _read_prepared(folder: Path, name: str, split: Split, options: PictureOptions) -> PictureSet:
-    pictures = read_prepared_class(folder, name, split).picture_set(name, _widths(options))
+def _read_prepared(
+    folder: Path, name: str, split: Split, options: PictureOptions, table: BinTable | None
+) -> PictureSet:
+    pictures = read_prepared_class(folder, name, split).picture_set(name, _widths(options), table)
     return replace(pictures, voxel_rule=rule_named(prepared_voxel_rule(folder)))
 
 
@@ -116,7 +120,9 @@ def has_split(folder: Path, split: Split, options: PictureOptions) -> bool:
     return bool(there) and {*map(_plain_name, options.classes)} <= {*map(_plain_name, there)}
 
 
-def open_pictures(folder: Path, split: Split, options: PictureOptions, seed: int = 0) -> PictureSet:
+def open_pictures(
+    folder: Path, split: Split, options: PictureOptions, seed: int = 0, table: BinTable | None = None
+) -> PictureSet:
     """Return the pictures of one split, classes in the order of ``options.classes``, or sorted.
 
     Masks without an object, which ``empty_masks`` lists, and pictures that are enlarged are reported in the log.
@@ -126,6 +132,7 @@ def open_pictures(folder: Path, split: Split, options: PictureOptions, seed: int
         split: Which set.
         options: Which classes and pictures, and how large.
         seed: Chooses the pictures to keep, where ``views_per_object`` says so; that holds for training only.
+        table: What a run numbers the bins of poses by; none: as the folder has them.
 
     Raises:
         UserError: if the folder is missing, of no known format, damaged, or lacks the split or a class.
@@ -139,7 +146,7 @@ def open_pictures(folder: Path, split: Split, options: PictureOptions, seed: int
             "Render meshes with `shapewright data render`, or convert a download with `shapewright data prepare`.",
         )
     names = chosen_classes(folder, split, form.classes(folder, split), options.classes)
-    parts = [_prepared(form.read(folder, name, split, options), name, split, options, seed) for name in names]
+    parts = [_prepared(form.read(folder, name, split, options, table), name, split, options, seed) for name in names]
     pictures = concatenated(parts)
     empty = empty_masks(pictures)
     if empty:
@@ -244,6 +251,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
     first = parts[0]
     for part in parts[1:]:
         same = part.images.shape[1:] == first.images.shape[1:] and part.num_bins == first.num_bins
+        same = same and part.bin_table == first.bin_table
         if not same or part.views.half_angle_deg != first.views.half_angle_deg:
             raise UserError(
                 f"The classes {first.categories[0]} and {part.categories[0]} differ in views, bins or field of view: "
@@ -263,6 +271,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
         _joined([part.targets for part in parts]),
         first.voxel_rule,
         torch.cat(mirrored) if len(mirrored) == len(parts) else None,
+        first.bin_table,
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from shapewright.checks import check_shape
 from shapewright.geometry.cameras import Cameras, intrinsic_matrices
+from shapewright.geometry.pose_bins import BinTable
 from shapewright.geometry.solid_voxels import KATO32, VoxelRule
 from shapewright.rendering.projections import ParallelViews, project_perspective
 
@@ -118,6 +119,7 @@ class PictureSet:
         targets: Masks to be learned where they are not those of ``images``.
         voxel_rule: How the voxels were made, and how predictions are to be compared with them.
         mirrored_bins: The bin of each pose mirrored in z, which is that of the flipped picture; None: not known.
+        bin_table: What the bins are numbered by; None: by the views.
     """
 
     images: UInt8[np.ndarray, "objects views channels size size"]
@@ -131,6 +133,7 @@ class PictureSet:
     targets: UInt8[np.ndarray, "objects views height width"] | None = None
     voxel_rule: VoxelRule = KATO32
     mirrored_bins: Int64[Tensor, "objects views"] | None = None
+    bin_table: BinTable | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""

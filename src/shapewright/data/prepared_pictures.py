@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, named_objects
 from shapewright.data.picture_sets import PictureSet, PictureViews, mirrored_row
 from shapewright.errors import UserError
-from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, count_view_bins, view_bins
+from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, BinTable, count_view_bins, renumbered, view_bins
 from shapewright.geometry.solid_voxels import KATO32
 from shapewright.io.files import file_sha256, read_json, write_error, write_json
 
@@ -29,6 +29,7 @@ FRAME = "right-handed, y up; cameras x right, y down, z forward"
 # What the arrays of a class may be called; the rest of a prepared class are extras.
 KNOWN = ("images", "cameras", "angles", "pose_bins", "voxels", "points", "targets")
 REQUIRED = ("images", "cameras")
+LSM_TABLE = BinTable(elevations_deg=LSM_ELEVATIONS_DEG)
 
 Allocate = Callable[[tuple[int, ...]], UInt8[np.ndarray, "..."]]
 
@@ -58,7 +59,7 @@ class ClassArrays:
         angles_deg: Azimuth and elevation of each picture, to be binned when the folder is opened; or
         pose_bins: the bins, if the data set has them, and
         num_bins: how many there are.
-        elevations_deg: Least and greatest elevation, for binning.
+        bin_table: What bins are numbered by.
         voxels: Indexed by x, y, z of the world.
         points: On the surface.
         targets: Masks to be learned where they are not those of ``images``.
@@ -72,7 +73,7 @@ class ClassArrays:
     angles_deg: Float[np.ndarray, "objects views 2"] | None = None
     pose_bins: Int64[np.ndarray, "objects views"] | None = None
     num_bins: int = 0
-    elevations_deg: tuple[float, float] = LSM_ELEVATIONS_DEG
+    bin_table: BinTable = LSM_TABLE
     voxels: Bool[np.ndarray, "objects 32 32 32"] | None = None
     points: Float[np.ndarray, "objects n 3"] | None = None
     targets: UInt8[np.ndarray, "objects views height width"] | None = None
@@ -93,28 +94,33 @@ class ClassArrays:
             targets=pictures.targets,
         )
 
-    def picture_set(self, name: str, widths: BinWidths) -> PictureSet:
+    def picture_set(self, name: str, widths: BinWidths, table: BinTable | None = None) -> PictureSet:
         """Return the pictures with the bins of their poses.
 
         Args:
             name: The category.
             widths: Of the bins, where the data set has no views of its own.
+            table: What bins are numbered by, as a run had it in training; none: as the data set has it.
 
         Raises:
             ValueError: if there are neither angles nor bins.
         """
         views = PictureViews(torch.from_numpy(np.array(self.cameras, np.float32)), self.half_angle_deg)
+        table = self.bin_table.as_in(table)
         if self.pose_bins is not None:
             bins, num_bins = torch.from_numpy(np.array(self.pose_bins, np.int64)), self.num_bins
+            if table.euler_bins is not None:
+                bins, num_bins = renumbered(bins, torch.tensor(table.euler_bins)), len(table.euler_bins)
             order = mirrored_row(views.world_from_camera[0]) if views.is_shared else None
             mirrored = None if order is None else bins[:, order]
         elif self.angles_deg is not None:
             azimuth, elevation = torch.from_numpy(np.array(self.angles_deg, np.float64)).unbind(-1)
-            size = (widths.azimuth_deg, widths.elevation_deg, self.elevations_deg)
+            size = (widths.azimuth_deg, widths.elevation_deg, table.elevations_deg)
             bins, num_bins = view_bins(azimuth, elevation, *size), int(np.prod(count_view_bins(*size)))
             mirrored = view_bins(-azimuth, elevation, *size)
         else:
             raise ValueError("angles_deg or pose_bins must be given.")
+        is_by_view = self.pose_bins is not None and table.euler_bins is None
         return PictureSet(
             self.images,
             views,
@@ -126,6 +132,7 @@ class ClassArrays:
             self.points,
             self.targets,
             mirrored_bins=mirrored,
+            bin_table=None if is_by_view else table,
         )
 
     def named(self) -> dict[str, np.ndarray]:
@@ -231,8 +238,10 @@ class PreparedWriter:
         self._distances = [min(ends), max(ends)]
         if arrays.pose_bins is not None:
             self._poses[name] = {"count": arrays.num_bins}
+            if arrays.bin_table.euler_bins is not None:
+                self._poses[name]["euler_bins"] = list(arrays.bin_table.euler_bins)
         else:
-            self._poses[name] = {"elevations_deg": list(arrays.elevations_deg)}
+            self._poses[name] = {"elevations_deg": list(arrays.bin_table.elevations_deg)}
 
 
 def is_prepared(folder: Path) -> bool:
@@ -289,12 +298,19 @@ def read_prepared_class(folder: Path, name: str, split: Split) -> ClassArrays:
         arrays.get("angles"),
         arrays.get("pose_bins"),
         int(poses.get("count", 0)),
-        tuple(poses.get("elevations_deg", LSM_ELEVATIONS_DEG)),
+        _bin_table(poses),
         arrays.get("voxels"),
         arrays.get("points"),
         arrays.get("targets"),
         {kind: array for kind, array in arrays.items() if kind not in KNOWN},
     )
+
+
+def _bin_table(poses: Mapping[str, Any]) -> BinTable:
+    """Return what ``dataset.json`` says of the poses of a class."""
+    if "euler_bins" in poses:
+        return BinTable(euler_bins=tuple(poses["euler_bins"]))
+    return BinTable(elevations_deg=tuple(poses.get("elevations_deg", LSM_ELEVATIONS_DEG)))
 
 
 def mapped(path: Path) -> np.ndarray:

@@ -17,12 +17,12 @@ from shapewright.kernels.backends import choose, load
 from shapewright.kernels.pool import run_slices
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.rasterizer import draw, interpolate, rasterize
+from shapewright.rendering.shading import lambert_light
 
 SUPERSAMPLE = 4
 NEAR = 0.1
 # Of the world, from above and from one side: two views of one object differ in their shadows.
 LIGHT = (0.4, 0.8, 0.45)
-AMBIENT = 0.5
 DEFAULT_COLOR = 0.7
 SAMPLES_AT_ONCE = 2**22
 
@@ -69,9 +69,9 @@ def draw_pictures(mesh: Mesh, cameras: Cameras, with_depth: bool = False) -> Obj
 
 
 def _brightness(mesh: Mesh) -> Float64[Tensor, " faces"]:
-    light = torch.nn.functional.normalize(torch.tensor(LIGHT, dtype=torch.float64), dim=0)
+    # However small the faces are.
     normals = torch.nn.functional.normalize(face_cross_products(mesh.to(torch.float64)), dim=1, eps=1e-300)
-    return AMBIENT + (1 - AMBIENT) * (normals @ light).abs()
+    return lambert_light(normals, normals.new_tensor(LIGHT))[:, 0]
 
 
 def _draw_fast(

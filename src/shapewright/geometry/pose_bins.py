@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,6 +15,28 @@ from shapewright.checks import check_range, check_shape
 LSM_ELEVATIONS_DEG = (-20.0, 40.0)
 EULER_BIN_DEG = 45.0
 UNSEEN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinTable:
+    """Say what the bins of a data set are numbered by; that of its training pictures belongs to a run, for all others.
+
+    Args:
+        elevations_deg: Least and greatest elevation of bins by angle.
+        euler_bins: Those of ``euler_bins`` that occur in training, in increasing order, if bins are their places here.
+    """
+
+    elevations_deg: tuple[float, float] | None = None
+    euler_bins: tuple[int, ...] | None = None
+
+    def as_in(self, other: BinTable | None) -> BinTable:
+        """Return a table of the same kind that says what another one says, where that is of this kind."""
+        if other is None:
+            return self
+        return BinTable(
+            elevations_deg=self.elevations_deg and (other.elevations_deg or self.elevations_deg),
+            euler_bins=self.euler_bins and (other.euler_bins or self.euler_bins),
+        )
 
 
 def count_view_bins(

@@ -57,6 +57,19 @@ class Fragments:
         image = torch.arange(images, device=seen.device)[:, None, None, None]
         return attributes[image, seen]
 
+    def is_back(self, screen: Float[Tensor, "images vertices 3"]) -> Bool[Tensor, "images samples samples"]:
+        """Return which samples show a face from behind: its vertices go clockwise round on the screen.
+
+        Args:
+            screen: As it was rasterised, x and y in pixels.
+        """
+        if not self.faces.numel():
+            return torch.zeros_like(self.is_covered)
+        x, y = screen[:, self.faces, :2].diff(dim=2).unbind(-1)
+        is_clockwise = x[..., 0] * y[..., 1] > y[..., 0] * x[..., 1]
+        seen = self.face_id.clamp(min=0).flatten(1).long()
+        return is_clockwise.gather(1, seen).view_as(self.face_id) & self.is_covered
+
     def barycentrics(self, screen: Float[Tensor, "images vertices 3"]) -> Float[Tensor, "images samples samples 3"]:
         """Return the share of each vertex in the sample, differentiable by the screen; 0 where there is no face.
 
@@ -73,12 +86,8 @@ class Fragments:
         corners = torch.where(covered[..., None], corners, harmless)
         size = self.face_id.shape[1]
         centers = (torch.arange(size, device=screen.device, dtype=screen.dtype) + 0.5) / self.supersample
-        p = torch.stack(torch.meshgrid(centers, centers, indexing="xy"), dim=-1)[None, :, :, None]
-        from_p = corners[..., :2] - p
-        x, y = from_p.unbind(-1)
-        edges = torch.stack([x[..., k - 2] * y[..., k - 1] - y[..., k - 2] * x[..., k - 1] for k in range(3)], dim=-1)
-        weights = edges if self.is_parallel else edges / corners[..., 2]
-        return torch.where(covered, weights / weights.sum(-1, keepdim=True), 0.0)
+        p = torch.stack(torch.meshgrid(centers, centers, indexing="xy"), dim=-1)
+        return torch.where(covered, _shares(corners, p, self.is_parallel), 0.0)
 
 
 def rasterize(
@@ -128,11 +137,22 @@ def interpolate(
         fragments: What :func:`rasterize` returned.
         screen: As it was rasterised; differentiable.
         attributes: Colours, normals, texture coordinates: one set for all images, or one for each; differentiable.
+
+    Raises:
+        ValueError: if a shape does not fit.
     """
     if attributes.dim() == 2:
         attributes = attributes.expand(len(screen), *attributes.shape)
-    weights = fragments.barycentrics(screen)
-    return (weights[..., None] * fragments.corners(attributes)).sum(-2)
+    check_shape("screen", screen, (len(fragments.face_id), None, 3))
+    check_shape("attributes", attributes, (len(screen), None, None))
+    # Most samples of a picture are background: only the others are computed.
+    image, row, column = fragments.is_covered.nonzero(as_tuple=True)
+    corners = image[:, None], fragments.faces[fragments.face_id[image, row, column].long()]
+    centers = (torch.stack([column, row], dim=1) + 0.5).to(screen) / fragments.supersample
+    weights = _shares(screen[corners], centers, fragments.is_parallel)
+    values = (weights[..., None] * attributes[corners]).sum(-2)
+    background = values.new_zeros(*fragments.face_id.shape, attributes.shape[-1])
+    return background.index_put((image, row, column), values)
 
 
 def to_pixels(
@@ -152,7 +172,7 @@ def draw(
     """Return pictures on a background, and the share of each pixel that is covered.
 
     Args:
-        colors: At each sample, as :func:`interpolate` returns, times light if there is any (``rendering.textures``).
+        colors: At each sample, as :func:`interpolate` returns, times light if there is any (``rendering.shading``).
         fragments: Where there is a face.
         background: Colour of the samples without one.
     """
@@ -160,3 +180,14 @@ def draw(
     background = torch.as_tensor(background, dtype=colors.dtype, device=colors.device)
     picture = torch.where(fragments.is_covered[..., None], colors, background)
     return to_pixels(picture, fragments.supersample), to_pixels(covered, fragments.supersample)[..., 0]
+
+
+def _shares(
+    corners: Float[Tensor, "*samples 3 3"], centers: Float[Tensor, "*#samples 2"], is_parallel: bool
+) -> Float[Tensor, "*samples 3"]:
+    """Return the share of each corner in samples of the screen; a third in slivers whose area is lost in rounding."""
+    x, y = (corners[..., :2] - centers[..., None, :]).unbind(-1)
+    edges = torch.stack([x[..., k - 2] * y[..., k - 1] - y[..., k - 2] * x[..., k - 1] for k in range(3)], dim=-1)
+    weights = edges if is_parallel else edges / corners[..., 2]
+    weights = torch.where(weights.sum(-1, keepdim=True) == 0, 1.0, weights)
+    return weights / weights.sum(-1, keepdim=True)

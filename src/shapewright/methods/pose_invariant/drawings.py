@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from shapewright.checks import check_range, check_shape
 from shapewright.data.picture_sets import near_of, project_to
@@ -25,10 +24,10 @@ from shapewright.geometry.mesh import Mesh
 from shapewright.io.images import write_image
 from shapewright.io.video import write_video
 from shapewright.methods.pose_invariant.pose_search import OrbitRig
-from shapewright.rendering.mesh_pictures import CLAY, DISPLAY_GAMMA, TEXT_COLOR, draw_grid
-from shapewright.rendering.rasterizer import rasterize
+from shapewright.rendering.mesh_pictures import CLAY, TEXT_COLOR, draw_grid
+from shapewright.rendering.rasterizer import draw, rasterize
+from shapewright.rendering.shading import shade, vertex_normals_of
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
-from shapewright.rendering.textures import vertex_normals_of
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 T = TypeVar("T")
@@ -48,10 +47,8 @@ STRIP_VIEW_DEG = (40.0, 20.0)
 SHEET_COLUMNS = 6
 FRAMES_PER_SECOND = 12.0
 
-# Light to the camera's right, up and towards it, and what comes from where.
-KEY_LIGHT = (-0.55, 0.7, 0.45)
-GROUND, SKY, KEY, HEADLIGHT = 0.08, 0.22, 0.8, 0.12
-BACK_FACE = 0.3
+# Towards the light, in the camera's frame: right, down, ahead.
+TO_LIGHT = (-0.45, -0.6, -0.66)
 SUPERSAMPLE = 3
 MESHES_PER_CHUNK = 2
 # Share of the picture's half width that stays empty around a mesh fitted into it.
@@ -78,14 +75,14 @@ class ComparedObject:
     world_from_camera: Float[Tensor, "3 4"] | None = None
 
 
-def shade(
+def draw_clay(
     vertices: Float[Tensor, "n vertices 3"],
     faces: Int64[Tensor, "faces 3"],
     world_from_camera: Float[Tensor, "n 3 4"],
     half_angle_deg: float | None,
     size: int,
 ) -> list[Picture]:
-    """Return clay pictures of meshes on white, one a camera, shaded round, the lights at the camera's side.
+    """Return clay pictures of meshes on white, one a camera, shaded round, the light at the camera's side.
 
     Faces seen from behind are dark: a mesh turned inside out does not pass for a whole one.
 
@@ -98,36 +95,16 @@ def shade(
     """
     poses = world_from_camera.to(vertices)
     check_shape("world_from_camera", poses, (len(vertices), 3, 4))
+    pictures = []
     # A few at a time, so that the samples stay in the cache.
-    chunks = zip(vertices.detach().split(MESHES_PER_CHUNK), poses.split(MESHES_PER_CHUNK), strict=True)
-    return [picture for some, seen_from in chunks for picture in _shade(some, faces, seen_from, half_angle_deg, size)]
-
-
-def _shade(
-    vertices: Float[Tensor, "n vertices 3"],
-    faces: Int64[Tensor, "faces 3"],
-    poses: Float[Tensor, "n 3 4"],
-    half_angle_deg: float | None,
-    size: int,
-) -> UInt8[np.ndarray, "n size size 3"]:
-    screen = project_to(vertices, poses, half_angle_deg, size)
-    near = near_of(half_angle_deg)
-    fragments = rasterize(screen, faces, size, SUPERSAMPLE, near)
-    image, row, column = fragments.is_covered.nonzero(as_tuple=True)
-    face = faces[fragments.face_id[image, row, column].long()]
-    weights = _weights(screen[image[:, None], face], row, column, near is None)
-    normals = vertex_normals_of(vertices, faces).nan_to_num()[image[:, None], face]
-    a, b, c = vertices[image[:, None], face].unbind(1)
-    to_eye = -poses[:, :, 2][image] if half_angle_deg is None else normalize(poses[:, :, 3][image] - a, dim=1)
-    is_back = (torch.linalg.cross(b - a, c - a) * to_eye).sum(1) < 0
-    smooth = normalize((weights[..., None] * normals).sum(1), dim=1)
-    smooth = torch.where(is_back[:, None], -smooth, smooth)
-    light = _light(smooth, poses[image], to_eye) * torch.where(is_back, BACK_FACE, 1.0)
-    samples = torch.ones(*fragments.face_id.shape, 3)
-    samples[image, row, column] = light.float().cpu()[:, None] * torch.tensor(CLAY) ** DISPLAY_GAMMA
-    pixels = samples.reshape(len(vertices), size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean(dim=(2, 4))
-    shown = (pixels.clamp(0, 1) ** (1 / DISPLAY_GAMMA) * 255).round().to(torch.uint8)
-    return shown.numpy()
+    for some, seen_from in zip(vertices.detach().split(MESHES_PER_CHUNK), poses.split(MESHES_PER_CHUNK), strict=True):
+        screen = project_to(some, seen_from, half_angle_deg, size)
+        fragments = rasterize(screen, faces, size, SUPERSAMPLE, near_of(half_angle_deg))
+        normals = vertex_normals_of(some, faces).nan_to_num()
+        light = shade(fragments, screen, normals, seen_from[:, :, :3] @ seen_from.new_tensor(TO_LIGHT))
+        pixels, _ = draw(light * light.new_tensor(CLAY), fragments, background=1.0)
+        pictures += list((255 * pixels).round().to(torch.uint8).cpu().numpy())
+    return pictures
 
 
 def on_white(picture: Float[Tensor, "channels h w"] | UInt8[np.ndarray, "channels h w"]) -> Picture:
@@ -158,7 +135,7 @@ def training_grids(
         half_angle_deg: Half the field of view; None: orthographic.
         pictures: RGB times mask, then the mask, in [0, 1].
     """
-    made = shade(vertices, faces, world_from_camera, half_angle_deg, pictures.shape[-1])
+    made = draw_clay(vertices, faces, world_from_camera, half_angle_deg, pictures.shape[-1])
     columns = math.ceil(math.sqrt(len(made)))
     return draw_grid(_rows(made, columns)), draw_grid(_rows([on_white(picture) for picture in pictures], columns))
 
@@ -280,7 +257,7 @@ def _from_picture(
     """Return a mesh from the pose of its picture; nothing if that is not known."""
     if world_from_camera is None:
         return np.full((size, size, 3), 255, dtype=np.uint8)
-    return shade(mesh.vertices[None], mesh.faces, world_from_camera[None], half_angle_deg, size)[0]
+    return draw_clay(mesh.vertices[None], mesh.faces, world_from_camera[None], half_angle_deg, size)[0]
 
 
 def _sides_of(mesh: Mesh, together: Sequence[Mesh], size: int) -> list[Picture]:
@@ -300,32 +277,8 @@ def _drawn(
     pictures = []
     for mesh in meshes:
         placed = ((mesh.vertices.double().cpu() - center) * fitting).float()
-        pictures += shade(placed.expand(len(poses), -1, -1), mesh.faces.cpu(), poses, rig.half_angle_deg, size)
+        pictures += draw_clay(placed.expand(len(poses), -1, -1), mesh.faces.cpu(), poses, rig.half_angle_deg, size)
     return pictures
-
-
-def _weights(
-    corners: Float[Tensor, "samples 3 3"], row: Int64[Tensor, " samples"], column: Int64[Tensor, " samples"], flat: bool
-) -> Float[Tensor, "samples 3"]:
-    """Return the share of each corner in samples of the screen, right in perspective; ``flat``: without any."""
-    center = (torch.stack([column, row], dim=1) + 0.5).to(corners) / SUPERSAMPLE
-    x, y = (corners[..., :2] - center[:, None]).unbind(-1)
-    edges = torch.stack([x[:, k - 2] * y[:, k - 1] - y[:, k - 2] * x[:, k - 1] for k in range(3)], dim=1)
-    weights = edges if flat else edges / corners[..., 2]
-    total = weights.sum(1, keepdim=True)
-    return torch.where(total != 0, weights / total, 1 / 3)
-
-
-def _light(
-    normals: Float[Tensor, "samples 3"], poses: Float[Tensor, "samples 3 4"], to_eye: Float[Tensor, "samples 3"]
-) -> Float[Tensor, " samples"]:
-    """Return how much light white clay would send to the eye."""
-    right, up, back = KEY_LIGHT
-    key = normalize(normals.new_tensor([right, -up, -back]), dim=0)
-    to_key = poses[:, :, :3] @ key
-    from_above = (1 + normals[:, 1]) / 2
-    toward = (normals * to_eye).sum(1).clamp(min=0)
-    return GROUND + SKY * from_above + KEY * (normals * to_key).sum(1).clamp(min=0) + HEADLIGHT * toward
 
 
 def _rows(cells: Sequence[T], columns: int) -> list[list[T]]:

@@ -84,13 +84,15 @@ def evaluate(
     table = mean_by_class(rows, pictures.categories)
     of_codes, notes = judge_codes(pictures, found)
     by_object = {name: values.double().mean(1) for name, values in rows.items()}
+    voxel_rule = padded(pictures.voxel_rule).name if pictures.voxels is not None else None
     result = {
         "schema": 1,
         "method": "pose_invariant",
         "mode": opened.config.mode,
         "protocol": f"{split} objects, every picture of each"
-        + f"; voxels by {padded(pictures.voxel_rule).name}" * (pictures.voxels is not None)
+        + f"; voxels by {voxel_rule}" * (voxel_rule is not None)
         + f"; Chamfer from {num_points} points" * bool(num_points and pictures.points is not None),
+        "voxel_rule": voxel_rule,
         "split": split,
         "checkpoint": opened.step,
         "selected_by": _selected_by(opened, checkpoint),
@@ -152,28 +154,33 @@ def _angle(half_angle_deg: float | None) -> str:
 def metrics_text(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Return tables in Markdown: a row a run, a row a class of each run, and their mean if runs share no class.
 
-    Above them stands how the numbers of each run came about.
+    Above them stands how the numbers of each run came about. Runs whose voxels follow different rules have no mean.
 
     Args:
         results: Name of each run, and what ``evaluate`` returned.
     """
     lines = [*(f"- {name}: {_provenance(result)}" for name, result in results), ""]
     names = list(dict.fromkeys(name for _, result in results for name in result["metrics"]))
-    lines += ["| run | mode | step | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
+    lines += _heads(["run", "mode", "step", "voxel rule", *names])
     for name, result in results:
-        cells = [_number(result["metrics"].get(metric)) for metric in names]
-        lines.append(f"| {name} | {result['mode']} | {result['checkpoint']} | " + " | ".join(cells) + " |")
+        told = [name, result["mode"], str(result["checkpoint"]), result["voxel_rule"] or ""]
+        lines.append(_row([*told, *(_number(result["metrics"].get(metric)) for metric in names)]))
     metrics = [name for name in names if any(name in row for _, r in results for row in r["by_class"].values())]
-    lines += ["", "| run | class | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
+    lines += ["", *_heads(["run", "class", "voxel rule", *metrics])]
     means = []
     for name, result in results:
         for label, row in result["by_class"].items():
-            lines.append(f"| {name} | {label} | " + " | ".join(_number(row.get(metric)) for metric in metrics) + " |")
+            cells = [_number(row.get(metric)) for metric in metrics]
+            lines.append(_row([name, label, result["voxel_rule"] or "", *cells]))
             means.append([row.get(metric, np.nan) for metric in metrics])
     labels = [label for _, result in results for label in result["by_class"]]
+    rules = list(dict.fromkeys(result["voxel_rule"] for _, result in results if result["voxel_rule"]))
     if len(results) > 1 and len(set(labels)) == len(labels):
-        cells = [_number(value) for value in np.mean(means, axis=0)]
-        lines.append("| all | mean of the classes | " + " | ".join(cells) + " |")
+        if len(rules) > 1:
+            lines.append(f"\nNote: there is no mean of the classes: their voxels follow the rules {', '.join(rules)}.")
+        else:
+            cells = [_number(value) for value in np.mean(means, axis=0)]
+            lines.append(_row(["all", "mean of the classes", "".join(rules), *cells]))
     for name, result in results:
         for control, value in result["controls"].items():
             lines.append(f"\nControl of {name}: {control} {value:.4f}")
@@ -187,6 +194,15 @@ def _provenance(result: Mapping[str, Any]) -> str:
     objects = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
     chosen = result["selected_by"] + ", which is 3D supervision" * (result["selected_by"] == "voxel_compat")
     return f"{result['protocol']}. Objects: {objects}. Checkpoint {result['checkpoint']} selected by: {chosen}."
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    """Return the two lines above a table."""
+    return [_row(names), "|---" * len(names) + "|"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None) -> str:

@@ -106,7 +106,7 @@ def embed(
     objects = torch.arange(len(pictures)).repeat_interleave(pictures.num_views)
     views = torch.arange(pictures.num_views).repeat(len(pictures))
     plot = map_poses(found.codes.flatten(0, 1), azimuths_deg(pictures), objects, method, seed)
-    title = f"{opened.run.path.name}: codes of {len(views)} pictures ({opened.config.mode})"
+    title = f"{opened.run.path.name}: codes of {len(views)} pictures ({opened.config.mode}, step {opened.step})"
     told = [f"{name} {metrics[name]:.3f}" for name in ("mmd", "mmd_floor", "pose_probe") if name in metrics]
     note = "  ".join(told + notes)
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -139,12 +139,9 @@ def back_share(
         size: Pixels along each side.
         near: Least depth.
     """
-    ids = rasterize(screen, faces, size, near=near).face_id.flatten(1).long()
-    sides = screen[:, faces, :2].diff(dim=2)
-    is_back = sides[:, :, 0, 0] * sides[:, :, 1, 1] > sides[:, :, 0, 1] * sides[:, :, 1, 0]
-    is_covered = ids >= 0
-    seen_from_behind = is_covered & is_back.gather(1, ids.clamp(min=0))
-    return seen_from_behind.sum(1) / is_covered.sum(1).clamp(min=1)
+    fragments = rasterize(screen, faces, size, near=near)
+    covered = fragments.is_covered.flatten(1).sum(1).clamp(min=1)
+    return fragments.is_back(screen).flatten(1).sum(1) / covered
 
 
 def judge_codes(pictures: PictureSet, found: Predictions) -> tuple[dict[str, float], list[str]]:
@@ -195,11 +192,13 @@ def controls(train: PictureSet, judged: PictureSet) -> dict[str, float]:
     * ``voxel_iou_32_mean_shape``: cells that more than half of the training objects of the category fill.
     * ``voxel_iou_32_nearest_silhouette``: the training object whose mask from the same view is most like the picture's.
 
+    There are none where the voxels of the two follow different rules.
+
     Args:
         train: Pictures of the training objects.
         judged: Of the objects that are judged.
     """
-    if train.voxels is None or judged.voxels is None:
+    if train.voxels is None or judged.voxels is None or train.voxel_rule != judged.voxel_rule:
         return {}
     truth, known = torch.tensor(judged.voxels), torch.tensor(train.voxels)
     of_class = {name: np.array([c == name for c in train.categories]) for name in judged.classes}

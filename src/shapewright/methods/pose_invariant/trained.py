@@ -17,6 +17,7 @@ from shapewright.engine.config import from_dict, suggestion, to_dict
 from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
+from shapewright.geometry.pose_bins import BinTable
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.framing import framing_of
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
@@ -101,12 +102,13 @@ class TrainedRun:
         return Path(self.run.info["data"])
 
     def pictures(self, split: Split, data: Path | None = None) -> PictureSet:
-        """Return a set of the pictures that it learned from, or of others in the same format.
+        """Return a set of the pictures that it learned from, or of others; bins of poses are those of its training.
 
         Raises:
             UserError: if they are missing, or of another size.
         """
-        return open_pictures(data or self.data, split, self.config.data, int(self.run.info["seed"]))
+        seed = int(self.run.info["seed"])
+        return open_pictures(data or self.data, split, self.config.data, seed, bin_table_of(self.run))
 
     def splits(self, data: Path | None = None) -> list[Split]:
         """Return the sets that its pictures, or others, have: test, val, train; the first is the one to judge by."""
@@ -118,6 +120,12 @@ class TrainedRun:
         return next(iter(self.splits(data)), "train")
 
 
+def bin_table_of(run: RunDir) -> BinTable | None:
+    """Return what the pose bins of a run's training are numbered by; None: by the views, or the run is an old one."""
+    known = run.info.get("bin_table")
+    return None if known is None else from_dict(BinTable, known)
+
+
 def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, seed: int) -> dict[str, Any]:
     """Return what ``run.json`` says beside the command: what the verbs must know of the pictures, without them."""
     return {
@@ -126,6 +134,7 @@ def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, s
         "device": str(method.device),
         "seed": seed,
         "pictures": to_dict(method.kind),
+        "bin_table": None if pictures.bin_table is None else to_dict(pictures.bin_table),
         "framing_px": framing_of(pictures),
         "camera_distance": OrbitRig.of(pictures.views).distance,
     }
