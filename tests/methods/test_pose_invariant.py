@@ -17,10 +17,17 @@ from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.orbit import kato_ring
 from shapewright.io.meshes import read_mesh
 from shapewright.methods.pose_invariant import gallery
-from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.config import (
+    AdversaryConfig,
+    NetworkConfig,
+    OptimConfig,
+    PoseInvariantConfig,
+    RenderConfig,
+)
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
 from shapewright.methods.pose_invariant.judging import back_share, predict, shape_rows
 from shapewright.methods.pose_invariant.method import learning_rate
+from shapewright.methods.pose_invariant.model import Reconstructor
 from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, resume, train
@@ -36,6 +43,7 @@ SMALL = NetworkConfig(
     image_widths=(4, 4, 8, 8, 8),
 )
 START = Start(device="cpu", seed=1)
+decode = Reconstructor.decode
 
 
 def small(mode="pose_invariant", steps=2, adversary=None, batch_size=4):
@@ -72,6 +80,7 @@ ADVERSARIES = {
     "plain": ("plain", AdversaryConfig()),
     "prior": ("prior", AdversaryConfig()),
     "multi_view": ("multi_view", AdversaryConfig()),
+    "multi_view_prior": ("multi_view_prior", AdversaryConfig(weight=0.03)),
     "vpl": ("view_prior", AdversaryConfig(weight=0.1)),
     "vpl, pictures": ("view_prior", AdversaryConfig(weight=0.1, real="pictures")),
     "vpl, iterative": ("view_prior", AdversaryConfig(weight=0.1, iterative=True)),
@@ -160,7 +169,8 @@ def test_runs_of_one_class_each_make_a_table_with_their_mean(trained):
     other = {**one, "by_class": {"ham": {name: value + 1 for name, value in one["by_class"]["egg"].items()}}}
     text = metrics_text([("eggs", one), ("hams", other)])
     row = next(line for line in text.splitlines() if "mean of the classes" in line)
-    assert float(row.split("|")[3]) == pytest.approx(one["by_class"]["egg"]["voxel_iou_32"] + 0.5, abs=1e-3)
+    assert row.split("|")[3].strip() == "kato32_padded"
+    assert float(row.split("|")[4]) == pytest.approx(one["by_class"]["egg"]["voxel_iou_32"] + 0.5, abs=1e-3)
 
 
 def test_the_truth_scores_one_and_a_mesh_out_of_the_grid_is_told(trained):
@@ -187,6 +197,26 @@ def test_the_best_checkpoint_is_chosen_by_sides_that_the_picture_does_not_show(t
     info = json.loads(next((trained / "checkpoints").glob("*00000004.json")).read_text())
     expected = (rows[-1]["val_silhouette_iou_90deg"] + rows[-1]["val_silhouette_iou_180deg"]) / 2
     assert info["score"] == pytest.approx(expected)
+
+
+def test_the_discriminator_is_judged_on_held_out_objects(eggs, tmp_path):
+    for name, adversary in {"one": AdversaryConfig(), "two": AdversaryConfig(calibrated=True)}.items():
+        opened = TrainedRun.open(train(small(steps=2, adversary=adversary), eggs, tmp_path / name, START).path)
+        shares = [row["val_discriminator_accuracy"] for row in opened.run.read_metrics() if "val_mmd" in row]
+        pictures = opened.pictures("val")
+        codes = predict(opened.method, pictures).codes.flatten(0, 1)
+        discriminator = opened.method.adversary.discriminator
+        networks = discriminator if name == "two" else [discriminator]
+        right = [network(codes).argmax(1) == pictures.pose_bins.flatten() for network in networks]
+        assert shares == pytest.approx([float(torch.stack(right).float().mean())])
+
+
+def test_meshes_that_have_left_their_pictures_are_told_once(eggs, tmp_path, monkeypatch):
+    shift = torch.tensor([0.0, 50.0, 0.0])
+    monkeypatch.setattr(Reconstructor, "decode", lambda self, codes, classes: decode(self, codes, classes) + shift)
+    run = train(small(steps=3), eggs, tmp_path / "run", START)
+    assert all(row["out_of_sight"] == 1 for row in run.read_metrics() if "loss" in row)
+    assert (run.path / "log.txt").read_text().count("100 % of the meshes cover no pixel") == 1
 
 
 def test_meshes_of_the_data_are_exported(trained):
@@ -267,6 +297,8 @@ def test_objects_without_a_mask_are_left_out(tmp_path):
         ("cosine", 5, 1.0, 0.01),
         ("step", 1, 0.1, 0.5),
         ("step", 8, 0.8, 0.1),
+        ("drop", 8, 0.94, 1.0),
+        ("drop", 9, 0.95, 0.1),
     ],
 )
 def test_the_rate_warms_up_and_follows_its_schedule(schedule, step, progress, expected):
@@ -288,6 +320,7 @@ def test_the_rate_warms_up_and_follows_its_schedule(schedule, step, progress, ex
         ("network", "encoder_hidden", 0),
         ("network", "encoder_widths", ()),
         ("network", "decoder_hidden", (64, 0)),
+        ("network", "image_widths", (8,)),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(part, name, value):
@@ -295,6 +328,33 @@ def test_a_setting_out_of_range_is_refused_by_name(part, name, value):
     (given[part] if part else given)[name] = value
     with pytest.raises(UserError, match=name):
         from_dict(PoseInvariantConfig, given)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"decoder": "bounded", "decoder_hidden": ()}, "decoder_hidden"),
+        ({"encoder": "resnet", "rectified_code": True}, "rectified_code"),
+        ({"decoder": "patches", "template": "bunny.obj"}, "template bunny.obj"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(network, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMALL, **network)
+
+
+def test_a_texture_with_another_gradient_is_refused():
+    network = dataclasses.replace(SMALL, decoder="patches", texture=True)
+    with pytest.raises(ValueError, match="gradient nmr"):
+        dataclasses.replace(small(), network=network, render=RenderConfig(gradient="reach"))
+
+
+def test_sizes_that_the_discriminator_of_numbered_views_cannot_halve_are_refused(eggs, tmp_path):
+    config = small("view_prior", adversary=AdversaryConfig(form="onehot"))
+    config = dataclasses.replace(config, render=RenderConfig(size=48))
+    with pytest.raises(UserError, match="48 px 5 times"):
+        train(config, eggs, tmp_path / "run", START)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_adversary_that_would_never_be_trained_is_refused():

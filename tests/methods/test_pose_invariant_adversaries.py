@@ -3,10 +3,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from shapewright.analysis.pose_leak import nearest_mean_probe
 from shapewright.methods.pose_invariant.adversaries import (
     CalibratedPoseAdversary,
     ContinuousPoseAdversary,
+    MmdAdversary,
     PoseAdversary,
+    Turn,
     pose_numbers,
 )
 from shapewright.methods.pose_invariant.batches import Batch
@@ -105,3 +108,77 @@ def test_poses_are_guessed_as_numbers_and_the_mean_is_what_fooling_leaves():
     turn = mute.turn(sight(2, same, right))
     assert float(turn.terms["adversarial"].detach()) < 0.3
     assert turn.values["discriminator_explains"] < 0.1
+
+
+# Objects in a game of an encoder with each adversary: features tell the bin in four places, beside what is to be kept.
+PLAYERS = 64
+
+
+def played(adversary, bins_told, steps=600):
+    """Return how well codes of other objects tell their bins, and the error of what was to be kept."""
+    generator = torch.Generator().manual_seed(1)
+    own = torch.randn(2 * PLAYERS, 1, CODE, generator=generator) + 0.3 * torch.randn(
+        2 * PLAYERS, BINS, CODE, generator=generator
+    )
+    features = own.clone()
+    features[:, torch.arange(BINS), torch.arange(BINS)] += 3
+    kept = own[:, :, BINS:]
+    torch.manual_seed(2)
+    encoder, decoder = torch.nn.Linear(CODE, CODE), torch.nn.Linear(CODE, CODE - BINS)
+    torch.nn.init.eye_(encoder.weight)
+    learner = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 5e-3)
+    module = adversary if isinstance(adversary, torch.nn.Module) else torch.nn.Linear(1, 1)
+    opponent = torch.optim.Adam(module.parameters(), 5e-3)
+    objects, nothing = torch.arange(PLAYERS), torch.zeros(0)
+    for step in range(1, steps + 1):
+        views = torch.randint(BINS, (PLAYERS,), generator=generator)
+        bins = bins_told[objects, views]
+        codes = encoder(features[objects, views])
+        batch = Batch(nothing, nothing, nothing, nothing, bins, nothing, RING[bins], nothing, objects)
+        turn = adversary.turn(Sight(step, codes, batch))
+        learner.zero_grad()
+        opponent.zero_grad()
+        ((decoder(codes) - kept[objects, views]).square().mean() + sum(turn.terms.values())).backward()
+        learner.step()
+        if turn.trains_discriminator:
+            opponent.step()
+    with torch.no_grad():
+        codes = encoder(features[PLAYERS:])
+        error = float((decoder(codes) - kept[PLAYERS:]).square().mean())
+    right = torch.arange(BINS).expand(PLAYERS, BINS)
+    return nearest_mean_probe(codes, right).accuracy, error
+
+
+class Idle:
+    def turn(self, _):
+        return Turn({})
+
+
+def adversary_named(name):
+    torch.manual_seed(0)
+    if name == "none":
+        return Idle()
+    if name == "mmd":
+        return MmdAdversary(AdversaryConfig(kind="mmd", weight=1.0), BINS)
+    if name == "continuous":
+        return ContinuousPoseAdversary(AdversaryConfig(kind="continuous", weight=1.0), mlp((CODE, 32, 4)))
+    if name == "calibrated":
+        return CalibratedPoseAdversary(AdversaryConfig(calibrated=True), pair())
+    return PoseAdversary(AdversaryConfig(kind=name, weight=1.0), pair()[0])
+
+
+@pytest.mark.parametrize("name", ["none", "log_l2", "cross_entropy", "reversal", "continuous", "mmd", "calibrated"])
+def test_codes_stop_telling_the_bins_of_other_objects_and_keep_the_rest(name):
+    right = torch.arange(BINS).expand(PLAYERS, BINS)
+    told, error = played(adversary_named(name), right)
+    assert error < 0.15  # of a variance of 1.09
+    if name == "none":
+        assert told > 0.75
+    else:
+        assert told < (0.7 if name == "reversal" else 0.55)
+
+
+@pytest.mark.parametrize("name", ["mmd", "calibrated"])
+def test_wrong_bins_take_nothing_from_the_codes(name):
+    wrong = torch.stack([torch.randperm(BINS, generator=GENERATOR) for _ in range(PLAYERS)])
+    assert played(adversary_named(name), wrong)[0] > 0.6

@@ -73,11 +73,13 @@ def test_wrong_bins_stay_with_their_pictures():
 
 def test_colours_change_places_and_masks_stay():
     pictures = torch.rand(50, 4, 8, 8)
-    changed = exchanged_colours(pictures, torch.Generator().manual_seed(0))
+    changed = exchanged_colours(pictures, torch.Generator().manual_seed(0), len(pictures))
     assert torch.equal(changed[:, 3], pictures[:, 3])
     assert torch.equal(changed.sort(dim=1).values, pictures.sort(dim=1).values)
     assert len({tuple(row) for row in (changed[:, :3] == pictures[:, :1]).all(dim=(2, 3)).tolist()}) == 3
-    assert exchanged_colours(pictures[:, :3], torch.Generator().manual_seed(0)).shape == (50, 3, 8, 8)
+    pairs = exchanged_colours(pictures[:25].repeat(2, 1, 1, 1), torch.Generator().manual_seed(0), 25)
+    assert torch.equal(pairs[:25], pairs[25:])
+    assert exchanged_colours(pictures[:, :3], torch.Generator().manual_seed(0), len(pictures)).shape == (50, 3, 8, 8)
 
 
 @pytest.mark.parametrize("is_flipped", [False, True])

@@ -21,6 +21,7 @@ PUBLISHED = {
     "lsm": ((64, 72, ("car",), 14.93), (19_383_488, 6_570_886, 173_512)),
     "pascal3d": ((224, 40, ("car",), None), (11_176_512, 4_630_483, 169_384)),
     "vpl_shapenet": ((224, 72, THIRTEEN, 14.93), (24_023_424, None, 2_776_193)),
+    "vpl_multi_view": ((224, 24, THIRTEEN, 14.93), (24_023_424, None, 2_776_193)),
     "vpl_pascal": ((224, 40, ("car",), None), (11_176_512, 35_504_048, 2_894_401)),
     "nmr": ((64, 24, ("car",), 15.0), (19_383_488, 6_577_033, 0)),
 }
@@ -41,7 +42,7 @@ def test_networks_have_the_published_number_of_parameters(name):
 
 
 def test_every_published_preset_is_tested_here():
-    assert set(PUBLISHED) | {"cpu"} == set(PRESETS)
+    assert set(PUBLISHED) | {"cpu", "cpu_view_prior"} == set(PRESETS)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, nll_loss
 
@@ -113,6 +113,25 @@ class PoseAdversary(nn.Module):
         guess = self.discriminator(seen)
         return Turn({"adversarial": config.weight * self._fool(guess)}, _accuracy(guess, batch))
 
+    @property
+    def names_bins(self) -> bool:
+        """Tell if the discriminator guesses bins."""
+        return self.config.kind != "continuous"
+
+    @torch.no_grad()
+    def accuracy(self, codes: Float[Tensor, "n told"], bins: Int64[Tensor, " n"]) -> float:
+        """Return how often the discriminator names the bins of codes: the mean of both, where there are two.
+
+        Args:
+            codes: As the decoder gets them.
+            bins: Of their pictures.
+        """
+        seen = _SIGHTS[self.config.codes](codes)
+        several = isinstance(self.discriminator, nn.ModuleList)
+        networks: list[nn.Module] = [*self.discriminator.children()] if several else [self.discriminator]
+        shares = [(network(seen).argmax(1) == bins).float().mean() for network in networks]
+        return float(torch.stack(shares).mean())
+
     def _fool(self, log_probabilities: Tensor) -> Tensor:
         """Return how far the answers are from uniform ones."""
         return (confusion_loss if self.config.kind == "log_l2" else uniform_cross_entropy)(log_probabilities)
@@ -149,7 +168,7 @@ class CalibratedPoseAdversary(PoseAdversary):
         config, batch = self.config, sight.batch
         is_learning = bool(sight.step % config.every)
         seen = self._blurred(sight)
-        first, second = (network(seen.detach() if is_learning else seen) for network in self.discriminator)
+        first, second = (network(seen.detach() if is_learning else seen) for network in self.discriminator.children())
         is_odd = (batch.objects % 2 == 1)[:, None]
         with torch.no_grad():
             self.trust.clamp_(min=0)
@@ -271,7 +290,7 @@ def adversary_of(
         if config.adversary.calibrated and config.adversary.kind != "reversal":
             return CalibratedPoseAdversary(config.adversary, (PoseDiscriminator(*sizes), PoseDiscriminator(*sizes)))
         return PoseAdversary(config.adversary, PoseDiscriminator(*sizes))
-    if config.mode == "view_prior":
+    if config.has_view_prior:
         return ViewPrior(config.adversary, picture_discriminator(config, kind), kind, dtype)
     return None
 

@@ -143,7 +143,7 @@ class BatchSource:
             masks = torch.where(flip, masks.flip(2), masks)
             poses = torch.where(flip, mirrored_cameras(poses), poses)
         if rule.exchanges_colours:
-            pictures = exchanged_colours(pictures, generator)
+            pictures = exchanged_colours(pictures, generator, len(draw.objects))
         unseen, unseen_bins = poses.flip(0), bins.flip(0)
         if rule.draws_any_view:
             other = torch.randint(self.pictures.num_views, views.shape, generator=generator)
@@ -165,15 +165,16 @@ class BatchSource:
 
 
 def exchanged_colours(
-    pictures: Float[Tensor, "n channels h w"], generator: torch.Generator
+    pictures: Float[Tensor, "n channels h w"], generator: torch.Generator, num_objects: int
 ) -> Float[Tensor, "n channels h w"]:
-    """Return pictures whose red, green and blue have changed places, each in its own way (view prior learning).
+    """Return pictures whose red, green and blue have changed places, those of each object in its own way.
 
     Args:
-        pictures: Colours first.
+        pictures: Colours first (view prior learning); with pairs, the second pictures follow after the first ones.
         generator: On the CPU.
+        num_objects: How many there are.
     """
-    orders = torch.rand(len(pictures), 3, generator=generator).argsort(dim=1)
+    orders = torch.rand(num_objects, 3, generator=generator).argsort(dim=1).repeat(len(pictures) // num_objects, 1)
     rest = torch.arange(3, pictures.shape[1]).expand(len(pictures), -1)
     channels = torch.cat([orders, rest], dim=1).to(pictures.device)
     return pictures.gather(1, channels[:, :, None, None].expand_as(pictures))

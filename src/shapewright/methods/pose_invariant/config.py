@@ -10,7 +10,7 @@ from shapewright.data.picture_folders import PictureOptions
 from shapewright.engine.schedule import TrainConfig
 from shapewright.rendering.soft_silhouette import SilhouetteGradient
 
-Mode = Literal["pose_invariant", "plain", "prior", "view_prior", "multi_view"]
+Mode = Literal["pose_invariant", "plain", "prior", "view_prior", "multi_view", "multi_view_prior"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,14 @@ class NetworkConfig:
         }
         for name, values in sizes.items():
             check_range(name, min(values, default=1), 1)
+        if self.decoder == "bounded":
+            check_range("number of decoder_hidden with the decoder bounded", len(self.decoder_hidden), 1)
+        if self.image_widths:
+            check_range("number of image_widths", len(self.image_widths), 2)
+        if self.rectified_code and self.encoder != "conv":
+            raise ValueError("Only the encoder conv has a rectified_code.")
+        if self.decoder.startswith("patches") and self.template not in ("icosphere", "cube_sphere"):
+            raise ValueError(f"The decoder {self.decoder} moves a cube sphere, not the template {self.template}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +104,9 @@ class LossConfig:
         laplacian_weight: Of each vertex's distance to the mean of its neighbours.
         edge_length_weight: Of the spread of edge lengths.
         code_prior_weight: Of the mean squared length of the codes, in pose_invariant and prior.
-        inflation_weight: Of the push outwards along the normals, in view_prior.
+        inflation_weight: Of the push outwards along the normals, in view_prior and multi_view_prior.
+        inside_out_weight: Of the share of a picture that shows the inside of the mesh, from the picture's side and,
+            where others look at unseen sides, from these.
         colour_weight: Of the difference in colour at five sizes, with network.texture.
     """
 
@@ -107,6 +117,7 @@ class LossConfig:
     edge_length_weight: float = 0.0
     code_prior_weight: float = 1.0
     inflation_weight: float = 0.0
+    inside_out_weight: float = 0.0
     colour_weight: float = 0.5
 
 
@@ -131,9 +142,10 @@ class AdversaryConfig:
         calibrated: Two discriminators learn from half of the objects each, and are trusted with the other half as far
             as they are right there: one that knows pictures by heart teaches nothing. With log_l2 and cross_entropy.
         shuffle_poses: Give every picture a fixed wrong pose bin: a control, which should lose the gain.
-        form: Of view_prior. vpl: conditioned on where the camera is; onehot: on the number of the view.
-        real: Of view_prior, what counts as real. seen: the mesh drawn from the picture's side; pictures: the masks.
-        iterative: Train the discriminator of view_prior in a step of its own rather than by gradient reversal.
+        form: Of view_prior and multi_view_prior, as the next two. vpl: conditioned on where the camera is; onehot: on
+            the number of the view.
+        real: What counts as real. seen: the mesh drawn from the picture's side; pictures: the masks.
+        iterative: Train the discriminator in a step of its own rather than by gradient reversal.
     """
 
     kind: Literal["log_l2", "cross_entropy", "reversal", "continuous", "mmd", "none"] = "log_l2"
@@ -162,13 +174,14 @@ class OptimConfig:
     """How parameters are changed.
 
     Args:
-        batch_size: Objects a step, each with one picture (multi_view: two).
+        batch_size: Objects a step, each with one picture (multi_view, multi_view_prior: two).
         lr: Rate of all networks.
         beta1: Of Adam.
         beta2: Of Adam.
         warm_up_steps: The rate rises to its own over this many steps, on top of the schedule. The first steps of Adam
             are as long as any, in directions that know little yet: they fold meshes and dull the encoder for good.
-        schedule: constant; cosine down to a hundredth; step: times lr_decay_factor every lr_decay_every steps.
+        schedule: constant; cosine down to a hundredth; step: times lr_decay_factor every lr_decay_every steps; drop:
+            times lr_decay_factor for the last twentieth of the run.
         lr_decay_start: First step at which the rate falls, with the schedule step.
         lr_decay_every: Steps between two falls.
         lr_decay_factor: What the rate is multiplied by.
@@ -182,7 +195,7 @@ class OptimConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     warm_up_steps: int = 0
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "step", "drop"] = "constant"
     lr_decay_start: int = 40_000
     lr_decay_every: int = 2_000
     lr_decay_factor: float = 0.5
@@ -206,7 +219,8 @@ class PoseInvariantConfig:
 
     Args:
         mode: pose_invariant; plain: silhouettes alone; prior: and short codes; view_prior: unseen sides are to look
-            like seen ones; multi_view: two pictures of an object teach each other.
+            like seen ones; multi_view: two pictures of an object teach each other; multi_view_prior: and unseen sides
+            are to look like seen ones.
         select: How ``best`` is chosen: by silhouettes of held-out objects, or by voxels (3D supervision).
         augment: How pictures are varied in training. flip: half are mirrored together with their cameras and bins;
             flip_and_colours: and red, green and blue change places (view prior learning); moving_crops: photographs of
@@ -234,7 +248,19 @@ class PoseInvariantConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000))
 
     def __post_init__(self) -> None:
-        """Check that pictures are made at times, and that the mode prior is not plain under another name."""
+        """Check that pictures are made at times, and that no setting is without effect."""
         check_range("media_every", self.media_every, 1)
         if self.mode == "prior" and not self.loss.code_prior_weight > 0:
             raise ValueError("The mode prior needs loss.code_prior_weight above 0, such as 0.01.")
+        if self.network.texture and self.render.gradient != "nmr":
+            raise ValueError("A texture is drawn with the render.gradient nmr alone.")
+
+    @property
+    def has_pairs(self) -> bool:
+        """Tell if training sees two pictures of an object at once."""
+        return self.mode in ("multi_view", "multi_view_prior")
+
+    @property
+    def has_view_prior(self) -> bool:
+        """Tell if a discriminator looks at meshes from unseen sides."""
+        return self.mode in ("view_prior", "multi_view_prior")

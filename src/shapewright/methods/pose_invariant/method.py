@@ -34,6 +34,8 @@ Terms = dict[str, Tensor]
 
 # Of the bounded decoder (Neural Mesh Renderer).
 CENTROID_RATE_SHARE = 0.1
+# Where in a run the rate drops.
+LATE = 0.95
 
 
 def learning_rate(config: OptimConfig, moment: Moment) -> float:
@@ -41,6 +43,8 @@ def learning_rate(config: OptimConfig, moment: Moment) -> float:
     rate = config.lr * min(1.0, (moment.step + 1) / max(config.warm_up_steps, 1))
     if config.schedule == "cosine":
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * moment.progress)))
+    if config.schedule == "drop" and moment.progress >= LATE:
+        return rate * config.lr_decay_factor
     if config.schedule == "step" and moment.step >= config.lr_decay_start:
         return rate * config.lr_decay_factor ** (1 + (moment.step - config.lr_decay_start) // config.lr_decay_every)
     return rate
@@ -127,6 +131,7 @@ class PoseInvariantMethod:
                 self.optimizers[name].step()
         if self.average is not None:
             self._follow(self.average, moment.step + 1)
+        values["out_of_sight"] = float((seen[:, -1].detach().flatten(1).amax(1) == 0).float().mean())
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(total.detach()), **numbers, **values, "rate": rate}
 
@@ -137,7 +142,8 @@ class PoseInvariantMethod:
         The mean is over the steps so far, without the networks before the first one: its bias is corrected as Adam's
         is (arXiv:1412.6980, section 3).
         """
-        means, values = list(average.parameters()), list(self.model.parameters())
+        means: list[Tensor] = list(average.parameters())
+        values: list[Tensor] = list(self.model.parameters())
         decay = self.config.optim.ema_decay
         torch._foreach_lerp_(means, values, (1 - decay) / (1 - decay**count))
         for mean, value in zip(average.buffers(), self.model.buffers(), strict=True):
@@ -146,22 +152,32 @@ class PoseInvariantMethod:
     def _shape_terms(self, batch: Batch, codes: Tensor, made: _Made, seen: Tensor) -> Terms:
         """Return the weighted terms that need no adversary."""
         loss = self.config.loss
-        terms = {"silhouette_loss": self._agreement(batch, made, seen), **self._regular_terms(loss, made.vertices)}
+        silhouettes, colours = self._agreement(batch, seen)
+        if self.config.has_pairs:
+            half = len(batch.poses) // 2
+            others = made.pictures(batch.poses.roll(half, 0))
+            across = self._agreement(batch, others.roll(half, 0))
+            # The mean over both pictures by both meshes; view prior learning has the sum of the four.
+            share = 0.5 if self.config.mode == "multi_view" else 2.0
+            silhouettes, colours = share * (silhouettes + across[0]), share * (colours + across[1])
+        terms = {"silhouette_loss": silhouettes, **self._regular_terms(loss, made.vertices)}
         if self.skin is not None:
-            terms["colour"] = loss.colour_weight * colour_pyramid_loss(seen[:, :3], batch.pictures[:, :3])
+            terms["colour"] = loss.colour_weight * colours
         if self.config.mode in ("pose_invariant", "prior") and loss.code_prior_weight:
             terms["code_prior"] = loss.code_prior_weight * code_prior_loss(codes)
+        if loss.inside_out_weight:
+            poses = torch.cat([batch.poses, batch.unseen])
+            shares = self.painter.inside_out(made.vertices.repeat(2, 1, 1), self.model.faces, poses)
+            terms["inside_out"] = loss.inside_out_weight * shares
         return terms
 
-    def _agreement(self, batch: Batch, made: _Made, seen: Tensor) -> Tensor:
-        """Return how far silhouettes are from masks; with pairs, each mesh is compared with both pictures."""
+    def _agreement(self, batch: Batch, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far silhouettes are from masks, and colours from those of the pictures, where there are some."""
         compare = iou_loss if self.config.loss.silhouette == "iou" else pyramid_loss
-        agreement = compare(seen[:, -1], batch.masks)
-        if self.config.mode != "multi_view":
-            return agreement
-        half = len(batch.poses) // 2
-        others = made.pictures(batch.poses.roll(half, 0))
-        return (agreement + compare(others[:, -1], batch.masks.roll(half, 0))) / 2
+        silhouettes = compare(seen[:, -1], batch.masks)
+        if self.skin is None:
+            return silhouettes, torch.zeros_like(silhouettes)
+        return silhouettes, colour_pyramid_loss(seen[:, :3], batch.pictures[:, :3])
 
     def _regular_terms(self, loss: LossConfig, vertices: Tensor) -> Terms:
         """Return the weighted terms that keep a mesh tidy."""
@@ -172,7 +188,7 @@ class PoseInvariantMethod:
             "edge_length": (loss.edge_length_weight, edge_length_loss),
         }
         terms = {name: weight * term(vertices, self.edges) for name, (weight, term) in named.items() if weight}
-        if self.config.mode == "view_prior" and loss.inflation_weight:
+        if self.config.has_view_prior and loss.inflation_weight:
             terms["inflation"] = loss.inflation_weight * inflation_loss(vertices, self.model.faces)
         return terms
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from shapewright.data.picture_sets import near_of, project_to
 from shapewright.geometry.cube_sphere import cube_patches, patch_texture_coordinates, patch_triangles
+from shapewright.losses.inside_out import inside_out_loss
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.networks.patch_decoders import PatchTextureDecoder
@@ -68,6 +69,13 @@ class Painter:
         """Return the coverage of each pixel."""
         screen = project_to(vertices, poses, self._half_angle_deg, self.size)
         return silhouette(screen, faces, self.size, self._style)
+
+    def inside_out(
+        self, vertices: Float[Tensor, "n vertices 3"], faces: Int64[Tensor, "faces 3"], poses: Float[Tensor, "n 3 4"]
+    ) -> Float[Tensor, ""]:
+        """Return how much of the pictures shows the inside of the meshes."""
+        screen = project_to(vertices, poses, self._half_angle_deg, self.size)
+        return inside_out_loss(screen, faces, rasterize(screen, faces, self.size, near=self._near).face_id)
 
     def paint(
         self,

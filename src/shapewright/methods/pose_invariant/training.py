@@ -23,19 +23,26 @@ from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.engine.schedule import Moment
 from shapewright.engine.start import Start
-from shapewright.engine.trainer import Trainer, TrainResult
+from shapewright.engine.trainer import Callback, Trainer, TrainResult
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
+from shapewright.methods.pose_invariant.adversaries import PoseAdversary
 from shapewright.methods.pose_invariant.batches import BatchRule, BatchSource
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.drawings import training_grids
-from shapewright.methods.pose_invariant.judging import discrepancy_of, predict, shape_rows, silhouette_rows
+from shapewright.methods.pose_invariant.judging import (
+    Predictions,
+    discrepancy_of,
+    predict,
+    shape_rows,
+    silhouette_rows,
+)
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import read_original
-from shapewright.methods.pose_invariant.trained import run_details
+from shapewright.methods.pose_invariant.trained import bin_table_of, run_details
 from shapewright.metrics.mmd import MmdResult
 
 GRID_SIDE = 5
@@ -94,7 +101,7 @@ def resume(run_path: Path, device: str = "auto") -> TrainResult:
     config = from_dict(PoseInvariantConfig, run.config)
     load_checkpoint(run)
     seed, data = int(run.info["seed"]), Path(run.info["data"])
-    pictures = open_pictures(data, "train", config.data, seed)
+    pictures = open_pictures(data, "train", config.data, seed, bin_table_of(run))
     method = prepare_method(config, pictures, data, resolve_device(device), seed)
     return Trainer(method, run, config.train, _callbacks(method, data, pictures, seed)).fit()
 
@@ -117,10 +124,10 @@ def prepare_method(
     is_usable = torch.ones(len(pictures), pictures.num_views, dtype=torch.bool)
     for place, view in empty_masks(pictures):
         is_usable[place, view] = False
-    by_number = config.mode == "view_prior" and config.adversary.form == "onehot"
+    by_number = config.has_view_prior and config.adversary.form == "onehot"
     _check_suits(config, pictures, is_usable, by_number)
     kind = PictureKind.of(pictures)
-    sampler = SingleViewSampler(is_usable, config.optim.batch_size, config.mode == "multi_view")
+    sampler = SingleViewSampler(is_usable, config.optim.batch_size, config.has_pairs)
     rule = BatchRule(
         size=config.render.size or kind.size,
         seed=seed,
@@ -144,14 +151,20 @@ def _check_suits(
             f"The network takes {config.network.channels} channels, but the pictures have {pictures.images.shape[2]}.",
             "Set --network.channels 3, or give pictures with masks.",
         )
-    if config.mode == "multi_view" and pictures.num_views < 2:
+    if config.has_pairs and pictures.num_views < 2:
         raise UserError(
-            "The mode multi_view needs two or more pictures of each object, but there is one.",
+            f"The mode {config.mode} needs two or more pictures of each object, but there is one.",
             "Use --mode plain, or leave --data.views-per-object out.",
         )
     if by_number and not pictures.views.is_shared:
         raise UserError(
-            "The form onehot of view_prior needs all objects seen from the same views.", "Use --adversary.form vpl."
+            f"The form onehot of {config.mode} needs all objects seen from the same views.", "Use --adversary.form vpl."
+        )
+    size, halvings = config.render.size or pictures.size, len(config.network.image_widths) or 4
+    if by_number and size % 2**halvings:
+        raise UserError(
+            f"The discriminator of the form onehot halves pictures of {size} px {halvings} times: that leaves a rest.",
+            f"Set --render.size to a multiple of {2**halvings}, or fewer --network.image-widths.",
         )
     uses_bins = config.mode == "pose_invariant" and config.adversary.kind != "continuous"
     if uses_bins and len(pictures.pose_bins.unique()) < 2:
@@ -159,13 +172,14 @@ def _check_suits(
             "All pictures have the same pose bin: there is no pose to be invariant to.",
             "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
         )
-    if config.network.texture:
-        size = config.render.size or pictures.size
-        if not config.network.decoder.startswith("patches") or pictures.images.shape[2] != 4 or size != pictures.size:
-            raise UserError(
-                "A texture needs a decoder of patches, and pictures with colours and masks of the size that is drawn.",
-                "Set --network.decoder patches, and leave --render.size out.",
-            )
+    can_be_painted = (
+        config.network.decoder.startswith("patches") and pictures.images.shape[2] == 4 and size == pictures.size
+    )
+    if config.network.texture and not can_be_painted:
+        raise UserError(
+            "A texture needs a decoder of patches, and pictures with colours and masks of the size that is drawn.",
+            "Set --network.decoder patches, and leave --render.size out.",
+        )
     if config.augment.startswith("flip") and (by_number or uses_bins) and pictures.mirrored_bins is None:
         raise UserError(
             f"With --augment {config.augment}, pictures are seen from poses that the bins of these data do not have.",
@@ -181,8 +195,26 @@ def _check_suits(
 def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Any]:
     """Return what happens while training: pictures, and a look at the validation set where there is one."""
     if not has_split(data, "val", method.config.data):
-        return [Media(method, pictures)]
-    return [Media(method, pictures), Validation(method, open_pictures(data, "val", method.config.data, seed))]
+        return [tell_lost(), Media(method, pictures)]
+    held_out = open_pictures(data, "val", method.config.data, seed, pictures.bin_table)
+    return [tell_lost(), Media(method, pictures), Validation(method, held_out)]
+
+
+def tell_lost() -> Callback:
+    """Return what warns, once, of meshes that have left their pictures: no silhouette brings them back."""
+    is_told = False
+
+    def look(trainer: Trainer, _: Moment, values: Mapping[str, Any]) -> None:
+        nonlocal is_told
+        if not is_told and values.get("out_of_sight"):
+            is_told = True
+            trainer.run.log(
+                f"Step {trainer.step}: {100 * values['out_of_sight']:.0f} % of the meshes cover no pixel, and learn "
+                "nothing from silhouettes. If out_of_sight stays above 0, lower --optim.lr.",
+                logging.WARNING,
+            )
+
+    return look
 
 
 def _is_due(trainer: Trainer, config: PoseInvariantConfig) -> bool:
@@ -257,5 +289,16 @@ class Validation:
         discrepancy = discrepancy_of(self._pictures, found)
         if isinstance(discrepancy, MmdResult) and math.isfinite(discrepancy.mean):
             means["mmd"] = discrepancy.mean
+        if isinstance(adversary := self._method.adversary, PoseAdversary) and adversary.names_bins:
+            means["discriminator_accuracy"] = self._accuracy(adversary, found)
         trainer.run.append_metrics({"step": trainer.step} | {f"val_{name}": value for name, value in means.items()})
         trainer.save(score=score)
+
+    def _accuracy(self, adversary: PoseAdversary, found: Predictions) -> float:
+        """Return how often the discriminator names the bins of held-out pictures; poses in no bin are left out."""
+        bins = self._pictures.pose_bins
+        classes = self._method.kind.places(self._pictures.categories)[:, None].expand_as(bins)
+        known = bins >= 0
+        device = self._method.device
+        told = self._method.model.tell(found.codes[known].to(device), classes[known].to(device))
+        return adversary.accuracy(told, bins[known].to(device))
