@@ -39,7 +39,7 @@ def sight(step, codes, bins):
     objects, views = torch.arange(OBJECTS), torch.randint(BINS, (OBJECTS,), generator=GENERATOR)
     nothing = torch.zeros(0)
     seen = bins[objects, views]
-    batch = Batch(nothing, nothing, nothing, nothing, seen, nothing, RING[seen], nothing, objects)
+    batch = Batch(nothing, nothing, nothing, nothing, nothing, seen, nothing, RING[seen], nothing, objects)
     return Sight(step, codes[objects, views].requires_grad_(), batch)
 
 
@@ -134,7 +134,7 @@ def played(adversary, bins_told, steps=600):
         views = torch.randint(BINS, (PLAYERS,), generator=generator)
         bins = bins_told[objects, views]
         codes = encoder(features[objects, views])
-        batch = Batch(nothing, nothing, nothing, nothing, bins, nothing, RING[bins], nothing, objects)
+        batch = Batch(nothing, nothing, nothing, nothing, nothing, bins, nothing, RING[bins], nothing, objects)
         turn = adversary.turn(Sight(step, codes, batch))
         learner.zero_grad()
         opponent.zero_grad()

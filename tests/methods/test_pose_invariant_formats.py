@@ -21,7 +21,7 @@ from shapewright.methods.pose_invariant.evaluation import evaluate
 from shapewright.methods.pose_invariant.judging import predict
 from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
-from shapewright.methods.pose_invariant.training import train
+from shapewright.methods.pose_invariant.training import prepare_method, train
 from tests.data.picture_files import write_kato, write_lsm, write_pascal, write_vpl
 
 SMALL = {
@@ -86,6 +86,27 @@ def test_photographs_of_pascal3d(tmp_path, preset):
     assert "vpl32_pascal3d_padded" in result["protocol"]
     assert len(result["items"]) == 3
     assert "silhouette_iou_input" in result["metrics"]
+
+
+def test_photographs_are_painted_with_the_colours_of_what_is_to_be_learned(tmp_path):
+    pictures = write_pascal(tmp_path / "src", count=5)["images_ref"]
+    pictures[..., :3] = (200, 100, 50)
+    write_pascal(tmp_path / "src", count=5, images_ref=pictures)
+    write_pascal(tmp_path / "src", kind="val", count=3, seed=2)
+    prepare_pictures(PrepareJob(source=tmp_path / "src", out=tmp_path / "data", source_format="pascal3d"))
+    small = {"decoder": "patches_fc", "texture": True}
+    run_on(tmp_path / "data", "vpl_pascal", tmp_path / "run", **small)
+    opened = TrainedRun.open(tmp_path / "run")
+    rows = [row for row in opened.run.read_metrics() if "colour" in row]
+    assert all(0 < row["colour"] < opened.config.loss.colour_weight for row in rows)
+    source = prepare_method(opened.config, opened.pictures("train"), tmp_path / "data", torch.device("cpu"), 0).source
+    batch = source.batch(0)
+    expected = batch.masks[:, None] * torch.tensor([200.0, 100.0, 50.0])[:, None, None] / 255
+    assert torch.allclose(batch.colours, expected, atol=0.02)
+    for path in (tmp_path / "data").glob("*_colours.npy"):
+        path.unlink()
+    with pytest.raises(UserError, match="_colours"):
+        prepare_method(opened.config, opened.pictures("train"), tmp_path / "data", torch.device("cpu"), 0)
 
 
 @pytest.fixture

@@ -46,11 +46,13 @@ class PascalCrops:
         pictures: Each is the box and 30 % of its size on each side, clipped to the photograph, stretched to a square.
         boxes: Left, top, right and bottom of the object's box, without padding, as shares of the crop.
         flipped_bins: The bin of each flipped picture's pose; -1: training has no such bin.
+        colours: Times the mask, of the crops that are to be learned; None: not asked for.
     """
 
     pictures: UInt8[np.ndarray, "n 3 size size"]
     boxes: Float[np.ndarray, "n 4"]
     flipped_bins: Int64[np.ndarray, " n"]
+    colours: UInt8[np.ndarray, "n 3 size size"] | None = None
 
 
 def pascal_classes(folder: Path, split: Split) -> list[str]:
@@ -100,24 +102,31 @@ def read_pascal_class(folder: Path, name: str, split: Split, size: int, table: I
         num_bins=len(table),
         bin_table=BinTable(euler_bins=tuple(table.tolist())),
         voxels=np.ascontiguousarray(world_axes(voxels, "pascal3d")),
-        targets=targets[:, None],
+        targets=targets[:, None, 3],
         extras={
             "crops": crops,
             "boxes": boxes,
+            "colours": targets[:, :3],
             "flipped_bins": renumbered(euler_bins(flipped_rotation(R)), table).numpy(),
         },
     )
 
 
-def read_crops(folder: Path, name: str, split: Split = "train") -> PascalCrops:
+def read_crops(folder: Path, name: str, split: Split = "train", has_colours: bool = False) -> PascalCrops:
     """Return the wide crops of a class that `data prepare` wrote, mapped from their files.
 
+    Args:
+        folder: Where it wrote them.
+        name: The class.
+        split: Which set.
+        has_colours: Read the colours to be learned too.
+
     Raises:
-        UserError: if the folder does not hold such a class.
+        UserError: if the folder does not hold such a class, or is without colours because an older version wrote it.
     """
+    kinds = ("crops", "boxes", "flipped_bins", "colours")[: 4 if has_colours else 3]
     stored = "val" if split == "test" else split
-    crops, boxes, bins = (mapped(folder / f"{name}_{stored}_{kind}.npy") for kind in ("crops", "boxes", "flipped_bins"))
-    return PascalCrops(crops, boxes, bins)
+    return PascalCrops(*(mapped(folder / f"{name}_{stored}_{kind}.npy") for kind in kinds))
 
 
 def plain_crops(
@@ -249,7 +258,7 @@ def _rotations(pack: Mapping[str, np.ndarray]) -> Float[Tensor, "n 3 3"]:
 
 
 def _read_file(path: Path, stem: str, size: int) -> tuple[np.ndarray, ...]:
-    """Return crops, boxes, targets, rotations, voxels and names of the objects of a file that have a box."""
+    """Return crops, boxes, targets (RGB and mask), rotations, voxels and names of the objects that have a box."""
     pack = _read(path)
     boxes = pack["bounding_boxes"].astype(np.float64)
     usable = _usable(pack, boxes)
@@ -260,7 +269,8 @@ def _read_file(path: Path, stem: str, size: int) -> tuple[np.ndarray, ...]:
     crops, shares = np.zeros((len(chosen), 3, width, width), np.uint8), np.zeros((len(chosen), 4), np.float32)
     for number, index in enumerate(chosen):
         crops[number], shares[number] = wide_crop(_photograph(path, pack["images"][index]), boxes[index], width)
-    targets = pack["images_ref"][chosen][..., 3].astype(np.uint8)
+    targets = pack["images_ref"][chosen].astype(np.uint8).transpose(0, 3, 1, 2)
+    targets = np.concatenate([np.where(targets[:, 3:] > 0, targets[:, :3], 0), targets[:, 3:]], axis=1)
     return (
         crops,
         shares,

@@ -240,7 +240,9 @@ class ViewPrior(nn.Module):
     def turn(self, sight: Sight) -> Turn:
         """Return the loss of both sides: by gradient reversal in one step, or in turns."""
         config, batch = self.config, sight.batch
-        given = batch.pictures if sight.seen.shape[1] > 1 else batch.masks[:, None]
+        given = batch.masks[:, None]
+        if sight.seen.shape[1] > 1:
+            given = torch.cat([batch.colours, given], dim=1)
         seen = sight.seen if config.real == "seen" else given
         if config.form == "vpl" and not config.iterative:
             real = self._judge(reverse_gradient(seen, config.weight), batch.poses, batch)

@@ -26,6 +26,7 @@ class Batch:
     Args:
         pictures: In [0, 1], colours times mask and the mask.
         masks: To be learned, in [0, 1].
+        colours: To be learned, times the mask, in [0, 1]; where no texture is learned, those of ``pictures``.
         poses: ``world_from_camera``.
         unseen: Poses from which other pictures were taken, for those who look at unseen sides.
         bins: Of the poses.
@@ -37,6 +38,7 @@ class Batch:
 
     pictures: Float[Tensor, "n channels size size"]
     masks: Float[Tensor, "n side side"]
+    colours: Float[Tensor, "n 3 size size"]
     poses: Float[Tensor, "n 3 4"]
     unseen: Float[Tensor, "n 3 4"]
     bins: Int64[Tensor, " n"]
@@ -133,8 +135,9 @@ class BatchSource:
         masks = resized_masks(self.pictures.masks(objects, views), rule.size)
         poses = self.pictures.views.poses(objects, views)
         bins, directions = self._told.of(objects, views, is_flipped)
+        colours = None
         if rule.crops:
-            pictures, bins = self._cut(objects, bins, generator)
+            pictures, bins, colours = self._cut(objects, bins, generator)
         else:
             pictures = self.pictures.pictures(objects, views)
         if rule.flips:
@@ -150,18 +153,25 @@ class BatchSource:
             unseen = self.pictures.views.poses(objects, other)
             unseen_bins, _ = self._told.of(objects, other, torch.zeros_like(is_flipped))
         classes = self._classes[objects]
-        return Batch(pictures, masks, poses, unseen, bins, unseen_bins, directions, classes, objects)
+        colours = pictures[:, :3] if colours is None else colours
+        return Batch(pictures, masks, colours, poses, unseen, bins, unseen_bins, directions, classes, objects)
 
     def _cut(
         self, objects: Int64[Tensor, " n"], bins: Int64[Tensor, " n"], generator: torch.Generator
-    ) -> tuple[Float[Tensor, "n 3 size size"], Int64[Tensor, " n"]]:
-        """Return photographs cut anew, and the bins of the poses that they show now."""
+    ) -> tuple[Float[Tensor, "n 3 size size"], Int64[Tensor, " n"], Float[Tensor, "n 3 size size"] | None]:
+        """Return photographs cut anew, the bins of the poses that they show now, and the colours to be learned."""
         found = [self._crops[place] for place in objects.tolist()]
         wide, boxes, flipped = (
             torch.from_numpy(np.stack([getattr(crops, name)[row] for crops, row in found]))
             for name in ("pictures", "boxes", "flipped_bins")
         )
-        return varied_crops(wide, boxes, torch.stack([bins, flipped.long()], dim=1), self.pictures.size, generator)
+        both = torch.stack([bins, flipped.long()], dim=1)
+        pictures, bins = varied_crops(wide, boxes, both, self.pictures.size, generator)
+        stored = [crops.colours[row] for crops, row in found if crops.colours is not None]
+        if not stored:
+            return pictures, bins, None
+        colours = torch.from_numpy(np.stack(stored)).float() / 255
+        return pictures, bins, interpolate(colours, pictures.shape[2:], mode="bilinear", antialias=True)
 
 
 def exchanged_colours(

@@ -177,7 +177,7 @@ class PoseInvariantMethod:
         silhouettes = compare(seen[:, -1], batch.masks)
         if self.skin is None:
             return silhouettes, torch.zeros_like(silhouettes)
-        return silhouettes, colour_pyramid_loss(seen[:, :3], batch.pictures[:, :3])
+        return silhouettes, colour_pyramid_loss(seen[:, :3], batch.colours)
 
     def _regular_terms(self, loss: LossConfig, vertices: Tensor) -> Terms:
         """Return the weighted terms that keep a mesh tidy."""

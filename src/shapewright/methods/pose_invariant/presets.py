@@ -82,7 +82,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
         data=PictureOptions(image_size=224),
         network=NetworkConfig(encoder="resnet", channels=3, decoder="patches_fc"),
         render=RenderConfig(supersample=1),
-        loss=LossConfig(smoothness_weight=0.0, inflation_weight=3e-5),
+        loss=LossConfig(smoothness_weight=0.0, inflation_weight=3e-5, colour_weight=0.01),
         adversary=AdversaryConfig(weight=0.5),
         optim=OptimConfig(batch_size=16, lr=2e-5, beta1=0.5),
         train=TrainConfig(steps=80_000),

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from shapewright.data.pascal3d import read_crops
+from shapewright.data.pascal3d import PascalCrops, read_crops
 from shapewright.data.picture_folders import empty_masks, has_split, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.data.single_views import SingleViewSampler
@@ -127,6 +127,9 @@ def prepare_method(
     by_number = config.has_view_prior and config.adversary.form == "onehot"
     _check_suits(config, pictures, is_usable, by_number)
     kind = PictureKind.of(pictures)
+    crops: list[PascalCrops] = []
+    if config.augment == "moving_crops":
+        crops = [read_crops(data, name, has_colours=config.network.texture) for name in pictures.classes]
     sampler = SingleViewSampler(is_usable, config.optim.batch_size, config.has_pairs)
     rule = BatchRule(
         size=config.render.size or kind.size,
@@ -135,7 +138,7 @@ def prepare_method(
         shuffle_poses=config.adversary.shuffle_poses,
         flips=config.augment.startswith("flip"),
         exchanges_colours=config.augment == "flip_and_colours",
-        crops=[read_crops(data, name) for name in pictures.classes] if config.augment == "moving_crops" else (),
+        crops=crops,
     )
     return PoseInvariantMethod(config, kind, BatchSource(pictures, sampler, rule), device, seed)
 
@@ -172,13 +175,12 @@ def _check_suits(
             "All pictures have the same pose bin: there is no pose to be invariant to.",
             "Use --mode plain, narrower bins (--data.azimuth-bin-deg), or pictures from several sides.",
         )
-    can_be_painted = (
-        config.network.decoder.startswith("patches") and pictures.images.shape[2] == 4 and size == pictures.size
-    )
+    has_colours = pictures.images.shape[2] == 4 or config.augment == "moving_crops"
+    can_be_painted = config.network.decoder.startswith("patches") and has_colours and size == pictures.size
     if config.network.texture and not can_be_painted:
         raise UserError(
             "A texture needs a decoder of patches, and pictures with colours and masks of the size that is drawn.",
-            "Set --network.decoder patches, and leave --render.size out.",
+            "Set --network.decoder patches, and leave --render.size out; for photographs --augment moving_crops.",
         )
     if config.augment.startswith("flip") and (by_number or uses_bins) and pictures.mirrored_bins is None:
         raise UserError(
