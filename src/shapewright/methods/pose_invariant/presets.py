@@ -72,6 +72,7 @@ PRESETS: dict[str, PoseInvariantConfig] = {
         _VPL_SHAPENET,
         mode="multi_view_prior",
         data=PictureOptions(image_size=224),
+        loss=replace(_VPL_SHAPENET.loss, colour_weight=0.1),
         adversary=AdversaryConfig(weight=0.03),
         train=TrainConfig(steps=500_000),
     ),
