@@ -1,4 +1,6 @@
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -28,6 +30,15 @@ def test_what_a_person_can_mend_is_said_without_a_traceback(monkeypatch, capsys,
     monkeypatch.setattr(cli, "run_verb", raising(error))
     assert cli.main([]) == code
     assert capsys.readouterr() == ("", printed)
+
+
+def test_a_reader_that_stops_reading_is_no_bug():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "import sys; from shapewright.cli.main import main; sys.exit(main(['--help']))"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch, capsys):

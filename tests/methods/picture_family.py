@@ -7,9 +7,19 @@ from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.orbit import kato_ring
 from shapewright.kernels.voxel_ops import kato_voxels
+from shapewright.methods.pose_invariant.config import NetworkConfig
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 
+# As small as networks can be that take pictures of 64 px.
+SMALL = NetworkConfig(
+    encoder_widths=(8, 8, 8),
+    encoder_hidden=16,
+    code_dim=8,
+    decoder_hidden=(16,),
+    discriminator_hidden=(8,),
+    image_widths=(4, 4, 8, 8, 8),
+)
 SIZES = {"train": 6, "val": 3, "test": 3}
 
 

@@ -19,7 +19,6 @@ from shapewright.io.meshes import read_mesh
 from shapewright.methods.pose_invariant import gallery
 from shapewright.methods.pose_invariant.config import (
     AdversaryConfig,
-    NetworkConfig,
     OptimConfig,
     PoseInvariantConfig,
     RenderConfig,
@@ -32,16 +31,8 @@ from shapewright.methods.pose_invariant.presets import PRESETS
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, resume, train
 from shapewright.rendering.projections import project_perspective
-from tests.methods.picture_family import write_ellipsoids
+from tests.methods.picture_family import SMALL, write_ellipsoids
 
-SMALL = NetworkConfig(
-    encoder_widths=(8, 8, 8),
-    encoder_hidden=16,
-    code_dim=8,
-    decoder_hidden=(16,),
-    discriminator_hidden=(8,),
-    image_widths=(4, 4, 8, 8, 8),
-)
 START = Start(device="cpu", seed=1)
 decode = Reconstructor.decode
 

@@ -18,23 +18,14 @@ from shapewright.losses.silhouette_pictures import iou_loss, pyramid_loss
 from shapewright.methods.pose_invariant.config import (
     AdversaryConfig,
     LossConfig,
-    NetworkConfig,
     OptimConfig,
     PoseInvariantConfig,
 )
 from shapewright.methods.pose_invariant.training import prepare_method
 from shapewright.rendering.rasterizer import rasterize
-from tests.methods.picture_family import write_ellipsoids
+from tests.methods.picture_family import SMALL, write_ellipsoids
 
 START = Moment(0, 0.0)
-SMALL = NetworkConfig(
-    encoder_widths=(8, 8, 8),
-    encoder_hidden=16,
-    code_dim=8,
-    decoder_hidden=(16,),
-    discriminator_hidden=(8,),
-    image_widths=(4, 4, 8, 8, 8),
-)
 NOTHING = LossConfig(smoothness_weight=0.0, code_prior_weight=0.0)
 TERMS = ("silhouette_loss", "smoothness", "laplacian", "edge_length", "code_prior", "inflation", "inside_out")
 OF_ADVERSARIES = ("discriminator", "calibration", "adversarial")

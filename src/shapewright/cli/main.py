@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the program's name; none: those of this process.
 
     Returns:
-        0 for success, 2 for a mistake that the person can mend, 130 for Ctrl-C, 1 for a bug.
+        0 for success, 2 for a mistake that the person can mend, 130 for Ctrl-C, 141 if nobody reads on, 1 for a bug.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         run_verb(words)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
@@ -48,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Such as `shapewright --help | head`. What is still buffered goes nowhere, or the interpreter would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception:
         traceback.print_exc()
         print("This is a bug in Shapewright: please report the lines above.", file=sys.stderr)
