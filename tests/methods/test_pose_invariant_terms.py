@@ -88,14 +88,14 @@ def test_the_gradient_of_a_term_reaches_what_it_is_computed_of(name, eggs):
     term, options, loss = EXPECTED[name]
     mode = {"code_prior": "prior", "inflation": "view_prior"}.get(name, "plain")
     loss_config = dataclasses.replace(NOTHING, **{f"{term}_weight": 0.3}, **options)
-    sight, method = (prepared(eggs, mode, loss_config, every=10, iterative=True) for _ in range(2))
+    twin, method = (prepared(eggs, mode, loss_config, every=10, iterative=True) for _ in range(2))
     batch = method.next_batch(LEARNING)
-    sight = Sight(sight, batch)
-    expected = sight.silhouettes + 0.3 * loss(sight.method, batch, sight.codes, sight.vertices)
+    sight = Sight(twin, batch)
+    expected = sight.silhouettes + 0.3 * loss(twin, batch, sight.codes, sight.vertices)
     method.train_step(batch, LEARNING)
     for network in ("encoder", "decoder"):
-        of_all = gradient(expected, parameters(sight.method, network))
-        of_rest = gradient(sight.silhouettes, parameters(sight.method, network))
+        of_all = gradient(expected, parameters(twin, network))
+        of_rest = gradient(sight.silhouettes, parameters(twin, network))
         found = kept_gradient(parameters(method, network))
         assert differ(found, of_all) < 1e-3
         if (name, network) != ("code_prior", "decoder"):
@@ -128,6 +128,7 @@ def test_colours_are_learned_at_their_weight(mode, share, eggs):
         found, wanted = kept_gradient(parameters(method, name)), parameters(twin, name)
         assert found.norm() > 1e-3
         assert differ(found, gradient(silhouettes + colours, wanted)) < 1e-3
+    assert not torch.equal(method.skin.texture.base, twin.skin.texture.base)
     of_rest = gradient(silhouettes, parameters(twin, "encoder"))
     assert differ(kept_gradient(parameters(method, "encoder")), of_rest) > 0.1
 
