@@ -275,6 +275,19 @@ def test_an_adversary_changes_the_networks_whose_turn_it_is(name, step, eggs):
         assert differ(kept_gradient(parameters(method, "discriminator")), expected) < 2e-3
 
 
+def test_a_step_keeps_nothing_of_the_gradients_before(eggs):
+    twin, method = (opposed(eggs, "pose_invariant", {}, weight=2.0) for _ in range(2))
+    still = dataclasses.replace(method.config, optim=dataclasses.replace(method.config.optim, lr=0.0))
+    twin.config = method.config = still
+    batch = method.next_batch(LEARNING)
+    method.train_step(batch, FOOLING)
+    for each in (twin, method):
+        each.train_step(batch, LEARNING)
+    for name in method.modules:
+        of_one_step = kept_gradient(parameters(twin, name))
+        assert differ(kept_gradient(parameters(method, name)), of_one_step) < 1e-5
+
+
 def test_the_discriminator_learns_at_its_share_of_the_rate_and_decays(eggs):
     method = prepared(eggs, "pose_invariant", lr_share=0.25, weight_decay=4.0)
     layer = method.adversary.discriminator.layers[-1]
