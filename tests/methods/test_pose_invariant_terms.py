@@ -31,8 +31,8 @@ from shapewright.methods.pose_invariant.training import prepare_method
 from shapewright.metrics.mmd import mean_pairwise_mmd, pose_mmd_loss
 from shapewright.rendering.projections import project_perspective
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
-from tests.methods.picture_family import write_ellipsoids
-from tests.methods.test_pose_invariant_losses import EXPECTED, NOTHING, SMALL, prepared
+from tests.methods.picture_family import SMALL, write_ellipsoids
+from tests.methods.test_pose_invariant_losses import EXPECTED, NOTHING, prepared
 
 LEARNING, FOOLING = Moment(0, 0.0), Moment(1, 0.0)
 REPORTED = ("loss", "rate", "out_of_sight", "discriminator_accuracy", "discriminator_trust", "discriminator_explains")

@@ -270,7 +270,7 @@ def _read_file(path: Path, stem: str, size: int) -> tuple[np.ndarray, ...]:
     for number, index in enumerate(chosen):
         crops[number], shares[number] = wide_crop(_photograph(path, pack["images"][index]), boxes[index], width)
     targets = pack["images_ref"][chosen].astype(np.uint8).transpose(0, 3, 1, 2)
-    targets = np.concatenate([np.where(targets[:, 3:] > 0, targets[:, :3], 0), targets[:, 3:]], axis=1)
+    targets[:, :3] *= targets[:, 3:] > 0
     return (
         crops,
         shares,

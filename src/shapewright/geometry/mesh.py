@@ -114,6 +114,19 @@ def face_areas(mesh: Mesh) -> Float[Tensor, " faces"]:
     return face_cross_products(mesh).norm(dim=-1) / 2
 
 
+def clockwise_areas(
+    screen: Float[Tensor, "images vertices _"], faces: Int64[Tensor, "faces 3"]
+) -> Float[Tensor, "images faces"]:
+    """Return the area of every triangle in a picture, negative where its vertices go counter-clockwise round.
+
+    Args:
+        screen: x and y, y down; what follows, such as the depth, does not count.
+        faces: Shared by all images. Counter-clockwise from outside: positive areas show the inside.
+    """
+    x, y = screen[:, faces, :2].diff(dim=2).unbind(-1)
+    return (x[..., 0] * y[..., 1] - y[..., 0] * x[..., 1]) / 2
+
+
 def vertex_normals(mesh: Mesh) -> Float[Tensor, "vertices 3"]:
     """Return unit normals at the vertices: the mean of the adjacent faces' normals, weighted by area.
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
+from shapewright.geometry.mesh import clockwise_areas
+
 
 def inside_out_loss(
     screen: Float[Tensor, "images vertices 3"],
@@ -23,8 +25,7 @@ def inside_out_loss(
         faces: Counter-clockwise from outside, shared by all images.
         face_id: The nearest face at each pixel; -1 where there is none.
     """
-    x, y = screen[:, faces, :2].diff(dim=2).unbind(-1)
-    areas = (x[..., 0] * y[..., 1] - y[..., 0] * x[..., 1]) / 2  # positive: clockwise on the screen, a back
+    areas = clockwise_areas(screen, faces)
     ids = face_id.flatten(1).long() + 1
     pixels = screen.new_zeros(len(screen), len(faces) + 1)
     pixels = pixels.scatter_add(1, ids, torch.ones_like(ids, dtype=screen.dtype))[:, 1:]

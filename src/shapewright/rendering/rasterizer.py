@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from shapewright.checks import check_range, check_shape
+from shapewright.geometry.mesh import clockwise_areas
 from shapewright.kernels import raster_ops
 from shapewright.kernels.raster_ops import RasterRule
 
@@ -65,8 +66,7 @@ class Fragments:
         """
         if not self.faces.numel():
             return torch.zeros_like(self.is_covered)
-        x, y = screen[:, self.faces, :2].diff(dim=2).unbind(-1)
-        is_clockwise = x[..., 0] * y[..., 1] > y[..., 0] * x[..., 1]
+        is_clockwise = clockwise_areas(screen, self.faces) > 0
         seen = self.face_id.clamp(min=0).flatten(1).long()
         return is_clockwise.gather(1, seen).view_as(self.face_id) & self.is_covered
 

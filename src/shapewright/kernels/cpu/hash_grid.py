@@ -193,7 +193,7 @@ def _pair_of(builder: Any, first: Any, second: Any) -> Any:
 def _sum_rows(_typing: Any, table: Any, rows: Any, w: Any, k: Any) -> tuple[Any, Callable[..., Any]]:
     """Return ``sum_c w[c] table[rows[c]]`` over the eight corners of point ``k``."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    def _generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         table_type, rows_type, w_type, _ = signature.args
         total = None
         for corner in range(8):
@@ -206,21 +206,21 @@ def _sum_rows(_typing: Any, table: Any, rows: Any, w: Any, k: Any) -> tuple[Any,
         halves = [builder.extract_element(total, ir.Constant(ir.IntType(32), f)) for f in range(2)]
         return context.make_tuple(builder, signature.return_type, halves)
 
-    return types.UniTuple(table.dtype, 2)(table, rows, w, k), generate
+    return types.UniTuple(table.dtype, 2)(table, rows, w, k), _generate
 
 
 @intrinsic
 def _add_row(_typing: Any, out: Any, row: Any, weight: Any, g0: Any, g1: Any) -> tuple[Any, Callable[..., Any]]:
     """Add ``weight (g0, g1)`` to a row."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    def _generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         place = _as_row(context, builder, signature.args[0], values[0], values[1])
         weights, amounts = _pair_of(builder, values[2], values[2]), _pair_of(builder, values[3], values[4])
         part = builder.fmul(weights, amounts, flags=("contract",))
         builder.store(builder.fadd(builder.load(place, align=4), part, flags=("contract",)), place, align=4)
         return context.get_dummy_value()
 
-    return types.void(out, row, weight, g0, g1), generate
+    return types.void(out, row, weight, g0, g1), _generate
 
 
 @njit(inline="always")

@@ -113,24 +113,20 @@ class PoseAdversary(nn.Module):
         guess = self.discriminator(seen)
         return Turn({"adversarial": config.weight * self._fool(guess)}, _accuracy(guess, batch))
 
-    @property
-    def names_bins(self) -> bool:
-        """Tell if the discriminator guesses bins."""
-        return self.config.kind != "continuous"
-
     @torch.no_grad()
-    def accuracy(self, codes: Float[Tensor, "n told"], bins: Int64[Tensor, " n"]) -> float:
-        """Return how often the discriminator names the bins of codes: the mean of both, where there are two.
+    def accuracy(self, codes: Float[Tensor, "n told"], bins: Int64[Tensor, " n"]) -> float | None:
+        """Return how often bins of codes are named, the mean of both discriminators where there are two; None: never.
 
         Args:
             codes: As the decoder gets them.
             bins: Of their pictures.
         """
-        seen = _SIGHTS[self.config.codes](codes)
-        several = isinstance(self.discriminator, nn.ModuleList)
-        networks: list[nn.Module] = [*self.discriminator.children()] if several else [self.discriminator]
-        shares = [(network(seen).argmax(1) == bins).float().mean() for network in networks]
-        return float(torch.stack(shares).mean())
+        guesses = self._guesses(_SIGHTS[self.config.codes](codes))
+        return sum(_share_named(guess, bins) for guess in guesses) / len(guesses)
+
+    def _guesses(self, seen: Tensor) -> list[Tensor]:
+        """Return what each discriminator makes of codes."""
+        return [self.discriminator(seen)]
 
     def _fool(self, log_probabilities: Tensor) -> Tensor:
         """Return how far the answers are from uniform ones."""
@@ -168,7 +164,7 @@ class CalibratedPoseAdversary(PoseAdversary):
         config, batch = self.config, sight.batch
         is_learning = bool(sight.step % config.every)
         seen = self._blurred(sight)
-        first, second = (network(seen.detach() if is_learning else seen) for network in self.discriminator.children())
+        first, second = self._guesses(seen.detach() if is_learning else seen)
         is_odd = (batch.objects % 2 == 1)[:, None]
         with torch.no_grad():
             self.trust.clamp_(min=0)
@@ -182,6 +178,10 @@ class CalibratedPoseAdversary(PoseAdversary):
         judged = log_softmax(trust.detach() * new, dim=1)
         return Turn({"adversarial": config.weight * self._fool(judged)}, values)
 
+    def _guesses(self, seen: Tensor) -> list[Tensor]:
+        """Return what both make of codes."""
+        return [network(seen) for network in self.discriminator.children()]
+
 
 class ContinuousPoseAdversary(PoseAdversary):
     """Guess azimuth and elevation from codes as numbers, and make codes from which only their mean can be guessed.
@@ -189,6 +189,9 @@ class ContinuousPoseAdversary(PoseAdversary):
     Neighbouring poses are not strangers to each other, as they are in bins, and no bin is empty. The discriminator
     returns the numbers of ``pose_numbers``.
     """
+
+    def accuracy(self, codes: Float[Tensor, "n told"], bins: Int64[Tensor, " n"]) -> None:
+        """Return None: it names no bins."""
 
     def turn(self, sight: Sight) -> Turn:
         """Return the regressor's squared error, or how far its guesses are from the mean."""
@@ -315,4 +318,8 @@ def _share_right(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def _accuracy(guess: Tensor, batch: Batch) -> dict[str, float]:
-    return {"discriminator_accuracy": float((guess.detach().argmax(1) == batch.bins).float().mean())}
+    return {"discriminator_accuracy": _share_named(guess, batch.bins)}
+
+
+def _share_named(guess: Tensor, bins: Tensor) -> float:
+    return float((guess.detach().argmax(1) == bins).float().mean())

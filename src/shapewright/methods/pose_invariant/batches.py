@@ -135,9 +135,8 @@ class BatchSource:
         masks = resized_masks(self.pictures.masks(objects, views), rule.size)
         poses = self.pictures.views.poses(objects, views)
         bins, directions = self._told.of(objects, views, is_flipped)
-        colours = None
         if rule.crops:
-            pictures, bins, colours = self._cut(objects, bins, generator)
+            pictures, bins = self._cut(objects, bins, generator)
         else:
             pictures = self.pictures.pictures(objects, views)
         if rule.flips:
@@ -153,25 +152,30 @@ class BatchSource:
             unseen = self.pictures.views.poses(objects, other)
             unseen_bins, _ = self._told.of(objects, other, torch.zeros_like(is_flipped))
         classes = self._classes[objects]
-        colours = pictures[:, :3] if colours is None else colours
+        colours = self._painted(objects, pictures)
         return Batch(pictures, masks, colours, poses, unseen, bins, unseen_bins, directions, classes, objects)
 
     def _cut(
         self, objects: Int64[Tensor, " n"], bins: Int64[Tensor, " n"], generator: torch.Generator
-    ) -> tuple[Float[Tensor, "n 3 size size"], Int64[Tensor, " n"], Float[Tensor, "n 3 size size"] | None]:
-        """Return photographs cut anew, the bins of the poses that they show now, and the colours to be learned."""
+    ) -> tuple[Float[Tensor, "n 3 size size"], Int64[Tensor, " n"]]:
+        """Return photographs cut anew, and the bins of the poses that they show now."""
         found = [self._crops[place] for place in objects.tolist()]
         wide, boxes, flipped = (
             torch.from_numpy(np.stack([getattr(crops, name)[row] for crops, row in found]))
             for name in ("pictures", "boxes", "flipped_bins")
         )
-        both = torch.stack([bins, flipped.long()], dim=1)
-        pictures, bins = varied_crops(wide, boxes, both, self.pictures.size, generator)
+        return varied_crops(wide, boxes, torch.stack([bins, flipped.long()], dim=1), self.pictures.size, generator)
+
+    def _painted(
+        self, objects: Int64[Tensor, " n"], pictures: Float[Tensor, "n channels size size"]
+    ) -> Float[Tensor, "n 3 size size"]:
+        """Return the colours to be learned: of photographs those of the crop that the mask belongs to, if kept."""
+        found = [self._crops[place] for place in objects.tolist()] if self._crops else []
         stored = [crops.colours[row] for crops, row in found if crops.colours is not None]
         if not stored:
-            return pictures, bins, None
+            return pictures[:, :3]
         colours = torch.from_numpy(np.stack(stored)).float() / 255
-        return pictures, bins, interpolate(colours, pictures.shape[2:], mode="bilinear", antialias=True)
+        return interpolate(colours, pictures.shape[2:], mode="bilinear", antialias=True)
 
 
 def exchanged_colours(

@@ -105,8 +105,8 @@ class LossConfig:
         edge_length_weight: Of the spread of edge lengths.
         code_prior_weight: Of the mean squared length of the codes, in pose_invariant and prior.
         inflation_weight: Of the push outwards along the normals, in view_prior and multi_view_prior.
-        inside_out_weight: Of the share of a picture that shows the inside of the mesh, from the picture's side and,
-            where others look at unseen sides, from these.
+        inside_out_weight: Of the share of a picture that shows the inside of the mesh, from the picture's side and from
+            that of another one of the batch (with form onehot: from any).
         colour_weight: Of the difference in colour at five sizes, with network.texture.
     """
 

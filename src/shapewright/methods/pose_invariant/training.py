@@ -194,29 +194,31 @@ def _check_suits(
         )
 
 
-def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Any]:
+def _callbacks(method: PoseInvariantMethod, data: Path, pictures: PictureSet, seed: int) -> list[Callback]:
     """Return what happens while training: pictures, and a look at the validation set where there is one."""
-    if not has_split(data, "val", method.config.data):
-        return [tell_lost(), Media(method, pictures)]
-    held_out = open_pictures(data, "val", method.config.data, seed, pictures.bin_table)
-    return [tell_lost(), Media(method, pictures), Validation(method, held_out)]
+    callbacks: list[Callback] = [LostMeshes(), Media(method, pictures)]
+    if has_split(data, "val", method.config.data):
+        held_out = open_pictures(data, "val", method.config.data, seed, pictures.bin_table)
+        callbacks.append(Validation(method, held_out))
+    return callbacks
 
 
-def tell_lost() -> Callback:
-    """Return what warns, once, of meshes that have left their pictures: no silhouette brings them back."""
-    is_told = False
+class LostMeshes:
+    """Warn, once, of meshes that have left their pictures: no silhouette brings them back."""
 
-    def look(trainer: Trainer, _: Moment, values: Mapping[str, Any]) -> None:
-        nonlocal is_told
-        if not is_told and values.get("out_of_sight"):
-            is_told = True
-            trainer.run.log(
-                f"Step {trainer.step}: {100 * values['out_of_sight']:.0f} % of the meshes cover no pixel, and learn "
-                "nothing from silhouettes. If out_of_sight stays above 0, lower --optim.lr.",
-                logging.WARNING,
-            )
+    def __init__(self) -> None:
+        self._is_told = False
 
-    return look
+    def __call__(self, trainer: Trainer, _: Moment, values: Mapping[str, Any]) -> None:
+        """Look at what a step reports."""
+        if self._is_told or not values.get("out_of_sight"):
+            return
+        self._is_told = True
+        trainer.run.log(
+            f"Step {trainer.step}: {100 * values['out_of_sight']:.0f} % of the meshes cover no pixel, and learn "
+            "nothing from silhouettes. If out_of_sight stays above 0, lower --optim.lr.",
+            logging.WARNING,
+        )
 
 
 def _is_due(trainer: Trainer, config: PoseInvariantConfig) -> bool:
@@ -291,13 +293,16 @@ class Validation:
         discrepancy = discrepancy_of(self._pictures, found)
         if isinstance(discrepancy, MmdResult) and math.isfinite(discrepancy.mean):
             means["mmd"] = discrepancy.mean
-        if isinstance(adversary := self._method.adversary, PoseAdversary) and adversary.names_bins:
-            means["discriminator_accuracy"] = self._accuracy(adversary, found)
+        if (accuracy := self._accuracy(found)) is not None:
+            means["discriminator_accuracy"] = accuracy
         trainer.run.append_metrics({"step": trainer.step} | {f"val_{name}": value for name, value in means.items()})
         trainer.save(score=score)
 
-    def _accuracy(self, adversary: PoseAdversary, found: Predictions) -> float:
-        """Return how often the discriminator names the bins of held-out pictures; poses in no bin are left out."""
+    def _accuracy(self, found: Predictions) -> float | None:
+        """Return how often the bins of held-out pictures are named, poses in no bin left out; None: by nobody."""
+        adversary = self._method.adversary
+        if not isinstance(adversary, PoseAdversary):
+            return None
         bins = self._pictures.pose_bins
         classes = self._method.kind.places(self._pictures.categories)[:, None].expand_as(bins)
         known = bins >= 0
