@@ -10,6 +10,7 @@ from PIL import Image
 
 from shapewright.analysis.pose_map import (
     MOST_POINTS,
+    PoseMap,
     cyclic_colors,
     draw_pose_map,
     map_poses,
@@ -130,6 +131,20 @@ def test_both_panels_show_all_places_in_their_colours():
     pixels = picture_of(drawing)
     last = left[-1]
     assert tuple(pixels[int(last.y), int(last.x)]) == last.color
+
+
+def test_a_map_is_as_high_as_its_places_are():
+    positions = np.random.default_rng(0).random((200, 2))
+    heights = []
+    for scale in ((1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (1.0, 0.01)):
+        plot = PoseMap(positions * scale, np.zeros(200), np.zeros(200, np.int64), np.arange(200))
+        drawing = draw_pose_map(plot)
+        heights.append(drawing.height)
+        assert all(disc.y - disc.radius >= 96 and disc.y + disc.radius <= drawing.height - 23 for disc in drawing.discs)
+    half, square, tall, flat = heights
+    assert square - half == pytest.approx(300, abs=12)
+    assert abs(tall - square) <= 1
+    assert 250 < flat < half
 
 
 def test_one_place_for_all_can_be_drawn():

@@ -136,12 +136,12 @@ def original_decoder(outputs=1926, code=CODE):
     )
 
 
-def original_discriminator(code=CODE):
+def original_discriminator(code=CODE, bins=BINS):
     return nn.ModuleDict(
         {
             "hidden_layer0": nn.Linear(code, 10),
             "hidden_layer1": nn.Linear(10, 11),
-            "digit_layer": nn.Linear(11, BINS),
+            "digit_layer": nn.Linear(11, bins),
         }
     )
 
@@ -226,6 +226,14 @@ def test_the_encoder_and_the_discriminator_compute_what_they_did(kept):
     assert set(found.reconstructor_state()) == {f"encoder.{name}" for name in found.encoder} | {
         f"decoder.{name}" for name in found.decoder
     }
+
+
+def test_an_encoder_beside_72_bins_saw_blue_first(kept):
+    torch.save(original_discriminator(bins=72).state_dict(), kept.folder / "last-D.ckpt")
+    encoder, _ = loaded(read_original(kept.folder))
+    pictures = torch.rand(2, 4, 64, 64)
+    theirs = kept.E["shapeLayer"](kept.E["FC"](kept.E["convBlocks"](pictures[:, [2, 1, 0, 3]]).flatten(1)))
+    assert torch.allclose(encoder(pictures), theirs, atol=1e-6)
 
 
 def test_training_starts_from_all_of_the_original_networks(kept):

@@ -32,7 +32,7 @@ TSNE_DIMENSIONS = 50
 INK = (50, 50, 50)
 PANEL_PX, MARGIN_PX, RING_WIDTH_PX, HEAD_PX = 600, 24, 190, 64
 TITLE_FONT_PX, FONT_PX = 22, 16
-RING_RADIUS_PX, RING_DOT_PX, RING_DOTS = 52, 9, 144
+RING_RADIUS_PX, RING_DOT_PX, RING_DOTS, RING_HEIGHT_PX = 52, 9, 144, 200
 LARGEST_DOT_PX, SMALLEST_DOT_PX = 5.0, 1.6
 FINER = 3
 # Hues of neighbouring objects are this far apart, so that any few are far from each other.
@@ -148,7 +148,8 @@ def draw_pose_map(plot: PoseMap, title: str = "", note: str = "") -> Drawing:
         *_ring(top),
         *_panel(plot.positions, object_colors(plot.objects), (right, top)),
     ]
-    return Drawing(right + PANEL_PX + MARGIN_PX, top + PANEL_PX + MARGIN_PX, tuple(discs), tuple(texts))
+    height = max(_panel_height(plot.positions), RING_HEIGHT_PX)
+    return Drawing(right + PANEL_PX + MARGIN_PX, top + height + MARGIN_PX, tuple(discs), tuple(texts))
 
 
 def picture_of(drawing: Drawing) -> UInt8[np.ndarray, "h w 3"]:
@@ -187,14 +188,26 @@ def write_pose_map(stem: Path, plot: PoseMap, title: str = "", note: str = "") -
     return paths
 
 
+def _dot_radius(count: int) -> float:
+    return float(np.clip(120 / math.sqrt(max(count, 1)), SMALLEST_DOT_PX, LARGEST_DOT_PX))
+
+
+def _panel_height(positions: Float[np.ndarray, "n 2"]) -> int:
+    """Return how high a panel is: as its places are, or as wide if they are higher than wide."""
+    across, up = np.ptp(positions, axis=0).tolist()
+    rim = 2 * _dot_radius(len(positions))
+    return math.ceil(rim + (PANEL_PX - rim) * up / max(across, up, 1e-12))
+
+
 def _panel(
     positions: Float[np.ndarray, "n 2"], colors: UInt8[np.ndarray, "n 3"], corner: tuple[int, int]
 ) -> Iterator[Disc]:
     """Yield a dot for every place, y upwards; both axes have one scale."""
-    radius = float(np.clip(120 / math.sqrt(max(len(positions), 1)), SMALLEST_DOT_PX, LARGEST_DOT_PX))
+    radius = _dot_radius(len(positions))
     lower, upper = positions.min(axis=0), positions.max(axis=0)
     scale = (PANEL_PX - 2 * radius) / max(float((upper - lower).max()), 1e-12)
-    places = (positions - (lower + upper) / 2) * [scale, -scale] + PANEL_PX / 2 + corner
+    middle = np.array([PANEL_PX, _panel_height(positions)]) / 2
+    places = (positions - (lower + upper) / 2) * [scale, -scale] + middle + corner
     for (x, y), color in zip(places.tolist(), colors.tolist(), strict=True):
         yield Disc(x, y, radius, (color[0], color[1], color[2]))
 

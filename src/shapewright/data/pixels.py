@@ -77,6 +77,7 @@ class PixelPool:
 
         def read(view: int) -> tuple[Tensor, Tensor, Tensor]:
             picture = scene.picture(view)
+            assert picture.alpha is not None
             alpha = torch.from_numpy(picture.alpha.copy())
             return torch.from_numpy(picture.rgb.copy()).view(-1, 3), alpha.reshape(-1), dilate(alpha > 0, margin_px)
 

@@ -6,6 +6,7 @@ where the data set has them ``_pose_bins.npy``, ``_angles.npy``, ``_points.npy``
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -115,8 +116,9 @@ class ClassArrays:
             mirrored = None if order is None else bins[:, order]
         elif self.angles_deg is not None:
             azimuth, elevation = torch.from_numpy(np.array(self.angles_deg, np.float64)).unbind(-1)
+            assert table.elevations_deg is not None
             size = (widths.azimuth_deg, widths.elevation_deg, table.elevations_deg)
-            bins, num_bins = view_bins(azimuth, elevation, *size), int(np.prod(count_view_bins(*size)))
+            bins, num_bins = view_bins(azimuth, elevation, *size), math.prod(count_view_bins(*size))
             mirrored = view_bins(-azimuth, elevation, *size)
         else:
             raise ValueError("angles_deg or pose_bins must be given.")
@@ -241,6 +243,7 @@ class PreparedWriter:
             if arrays.bin_table.euler_bins is not None:
                 self._poses[name]["euler_bins"] = list(arrays.bin_table.euler_bins)
         else:
+            assert arrays.bin_table.elevations_deg is not None
             self._poses[name] = {"elevations_deg": list(arrays.bin_table.elevations_deg)}
 
 

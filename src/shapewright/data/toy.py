@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import igl
 import numpy as np
@@ -258,7 +259,7 @@ def write_toy_mesh(path: Path, shape: str, resolution: int, num_faces: int | Non
     write_mesh(path, mesh.transformed(WORLD_SCALE, torch.tensor(WORLD_TRANSLATION)))
 
 
-def _camera_arrays(cameras: Cameras) -> dict[str, Float[np.ndarray, "4 4"]]:
+def _camera_arrays(cameras: Cameras) -> dict[str, Any]:
     """Return ``world_mat_i`` and ``scale_mat_i`` as IDR stores them: world to pixel, integer pixel centres."""
     scale_mat = np.diag([WORLD_SCALE, WORLD_SCALE, WORLD_SCALE, 1.0])
     scale_mat[:3, 3] = WORLD_TRANSLATION

@@ -69,6 +69,7 @@ class SdfNetwork(nn.Module):
     def sdf(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
         """Return distances alone."""
         last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
         hidden = self._hidden(self.encoding(points))
         return nn.functional.linear(hidden, last.weight[:1], last.bias[:1]).squeeze(-1)
 
@@ -109,6 +110,7 @@ class SdfNetwork(nn.Module):
         sign = -1.0 if self.config.inside_out else 1.0
         num_extra = self.encoding.dim_out - 3
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Linear)
             dim_out, dim_in = layer.weight.shape
             weight = torch.empty(dim_out, dim_in)
             layer.bias.zero_()

@@ -7,7 +7,7 @@ twice in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -157,7 +157,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _run_rays(starts: np.ndarray, job: Callable[[int, int], None]) -> None:
     """Run a job over ranges of whole rays, cut where the number of samples says."""
-    inner = np.searchsorted(starts, slices(int(starts[-1]))[1:-1]) if len(starts) else []
+    inner: Sequence[int] | np.ndarray = np.searchsorted(starts, slices(int(starts[-1]))[1:-1]) if len(starts) else []
     edges = np.unique([0, *inner, len(starts) - 1])
     run_tasks([partial(job, int(begin), int(end)) for begin, end in pairwise(edges)])
 

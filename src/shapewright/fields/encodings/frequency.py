@@ -24,6 +24,8 @@ class FrequencyEncoding(Encoding):
         ValueError: if ``num_frequencies`` is negative.
     """
 
+    frequencies: Tensor
+
     def __init__(self, num_frequencies: int, dim_in: int = 3) -> None:
         check_range("num_frequencies", num_frequencies, 0)
         super().__init__(dim_in, dim_in * (1 + 2 * num_frequencies))

@@ -104,7 +104,10 @@ def _corners(x: Float[Tensor, "n 3"], grid: HashGrid) -> Iterator[_Corner]:
         for corner in range(8):
             offset = torch.tensor([corner >> axis & 1 for axis in range(3)], device=x.device)
             chosen = (upper if corner >> axis & 1 else lower for axis in range(3))
-            factors = tuple(tuple(order[:, axis] for order in side) for axis, side in enumerate(chosen))
+            factors = tuple(
+                (weight[:, axis], first[:, axis], second[:, axis])
+                for axis, (weight, first, second) in enumerate(chosen)
+            )
             yield _Corner(level, _row(cell + offset, grid, level), factors)
 
 

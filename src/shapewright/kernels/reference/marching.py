@@ -33,8 +33,10 @@ class Lattice:
 
     def part(self, begin: int, end: int) -> Lattice:
         """Return the lattice of some of the rays."""
-        columns = (self.origins, self.directions, self.near, self.far, self.jitter)
-        return Lattice(*(column[begin:end] for column in columns), self.step)
+        rays = slice(begin, end)
+        return Lattice(
+            self.origins[rays], self.directions[rays], self.near[rays], self.far[rays], self.jitter[rays], self.step
+        )
 
 
 def march(

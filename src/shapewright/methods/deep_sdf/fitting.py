@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -261,7 +262,8 @@ def with_weights(decoder: FoldedDecoder, changed: Mapping[str, Tensor]) -> Folde
     layers = list(decoder.layers)
     for key, value in changed.items():
         index, _, name = key.partition(".")
-        layers[int(index)] = replace(layers[int(index)], **{name: value.to(layers[int(index)].bias)})
+        named: dict[str, Any] = {name: value.to(layers[int(index)].bias)}
+        layers[int(index)] = replace(layers[int(index)], **named)
     return FoldedDecoder(decoder.config, layers)
 
 

@@ -61,7 +61,7 @@ def evaluate_stack(stack: Stack, features: Float[Tensor, "shapes n features"]) -
         if features.requires_grad:
             raise ValueError("The fused layers have no derivative by the position.")
         if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            return _StackFunction.apply(stack, features, *tensors)  # type: ignore[no-any-return]
+            return _StackFunction.apply(stack, features, *tensors)
     return _Pass(stack, features).forward()
 
 
@@ -165,10 +165,11 @@ class _Pass:
                             sums[shapes] += torch.bmm(columns.transpose(1, 2), by_shape)
                     elif needed.added[layer]:
                         added[layer][shapes] += by_shape.sum(1)
-                if layer and needed.hidden[layer]:
-                    hidden[layer] += flow.t() @ activations[layer - 1]
-                if layer > needed.lowest:
-                    flow = flow @ self.hidden[layer]
+                weight, slope = self.hidden[layer], hidden[layer]
+                if slope is not None and needed.hidden[layer]:
+                    slope += flow.t() @ activations[layer - 1]
+                if weight is not None and layer > needed.lowest:
+                    flow = flow @ weight
         position: list[Tensor | None] = [None] * len(joined)
         for layer, sums in enumerate(joined):
             if sums is not None:

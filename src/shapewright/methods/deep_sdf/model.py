@@ -43,11 +43,13 @@ class LayerWeights:
 
     def detached(self) -> LayerWeights:
         """Return the same weights without their history."""
-        parts = {
-            name: None if getattr(self, name) is None else getattr(self, name).detach()
-            for name in ("hidden", "code", "position", "bias")
-        }
-        return replace(self, **parts, norm=None if self.norm is None else tuple(p.detach() for p in self.norm))
+        return LayerWeights(
+            hidden=None if self.hidden is None else self.hidden.detach(),
+            code=None if self.code is None else self.code.detach(),
+            position=None if self.position is None else self.position.detach(),
+            bias=self.bias.detach(),
+            norm=None if self.norm is None else (self.norm[0].detach(), self.norm[1].detach()),
+        )
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,12 @@ class Decoder(nn.Module):
         found = []
         for index in range(self.num_layers):
             linear = self.get_submodule(f"lin{index}")
+            assert isinstance(linear, _Linear)
             weight = linear.folded_weight()
             hidden = self._hidden_inputs(index)
             after_code = hidden + self.config.code_length * self._has_code(index)
             norm = dict(self.named_children()).get(f"bn{index}")
+            assert norm is None or isinstance(norm, nn.LayerNorm)
             found.append(
                 LayerWeights(
                     hidden=weight[:, :hidden] if index else None,
@@ -300,7 +304,8 @@ def _evaluate_by_layer(
         else:
             hidden = functional.linear(hidden, layer.hidden.to(dtype)) + condition.to(dtype)
         if layer.norm is not None:
-            hidden = functional.layer_norm(hidden, hidden.shape[-1:], *(part.to(dtype) for part in layer.norm))
+            weight, bias = (part.to(dtype) for part in layer.norm)
+            hidden = functional.layer_norm(hidden, list(hidden.shape[-1:]), weight, bias)
         dropout, past = shares[index]
         hidden = functional.dropout(functional.relu(hidden), dropout, dropout > 0)
         if past:

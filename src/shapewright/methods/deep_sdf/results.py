@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def write_code(path: Path, stored: StoredCode) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "code": stored.code.numpy(),
         "loss": np.float32(stored.loss),
         "iterations": np.int64(stored.iterations),

@@ -279,10 +279,10 @@ def from_samples(path: Path) -> TrainingPoints:
                 f"{path} has no usable sample {side}: the shape has no {side}.",
                 "Sample the mesh again, with sign repair.",
             )
-    rows = torch.from_numpy(samples.rows())
-    if len(rows) < LEAST_POINTS:
-        raise UserError(f"{path} has {len(rows)} samples, fewer than {LEAST_POINTS}.", "Draw more samples.")
-    points, sdf = rows[:, :3], rows[:, 3]
+    drawn = torch.from_numpy(samples.rows())
+    if len(drawn) < LEAST_POINTS:
+        raise UserError(f"{path} has {len(drawn)} samples, fewer than {LEAST_POINTS}.", "Draw more samples.")
+    points, sdf = drawn[:, :3], drawn[:, 3]
     placement = Normalisation(torch.zeros(3, dtype=torch.float64), 1.0)
     if float(points.abs().max()) > _USUAL_BOX:
         placement = placement_of(points)

@@ -7,7 +7,9 @@ unpickled with ``weights_only``: they cannot run code.
 The encoder tells which pictures a checkpoint is of, and so the frame of its meshes. The original gives masks to the
 encoder, as a fourth channel, for renderings (Kato's and LSM's), whose meshes lie in the left-handed frame of the Neural
 Mesh Renderer; for the photographs of Pascal3D+ it gives colours alone, to convolutions (64 and 128 px) or a ResNet-18
-(224 px), and meshes are right-handed as they are. Here all come out in the right-handed world.
+(224 px), and meshes are right-handed as they are. Here all come out in the right-handed world. LSM's renderings reach
+its encoder blue first; the 72 bins of its discriminator alone tell, so without ``D.ckpt`` a checkpoint is taken for one
+of Kato's.
 
 The template is ``sphere_642.obj``: the vertices of our sphere in the order of their x, y and z. With the ResNet the
 decoder is symmetric. The order of its outputs is in another file of the original program, ``symmetry_idx.npz``, which
@@ -39,6 +41,7 @@ SYMMETRY = "symmetry_idx.npz"
 HINT = "Copy the checkpoint again from where it was trained."
 _UNREAD_HINT = "Read a model of 64, 128 or 224 px pictures with the decoder it was trained with, or train anew."
 _MIXED_HINT = "Put files of one training together."
+_LSM_BINS = 72
 # Of the ResNet, whose checkpoints do not tell it: convolutions and a mean over what they return take any.
 RESNET_SIZE = 224
 _NAME = re.compile(r"(?:(.+)-)?E\.ckpt")
@@ -123,6 +126,9 @@ def read_original(folder: Path, checkpoint: str | None = None) -> OriginalNetwor
         decoder = _in_world(decoder_path, decoder, frame)
     network = replace(network, decoder_hidden=_hidden(decoder))
     num_bins = len(discriminator["layers.4.bias"]) if discriminator else None
+    if num_bins == _LSM_BINS and network.channels == 4:
+        first = "convolutions.0.weight"
+        encoder = encoder | {first: encoder[first][:, [2, 1, 0, 3]]}
     return OriginalNetworks(network, image_size, num_bins, encoder, decoder, discriminator)
 
 

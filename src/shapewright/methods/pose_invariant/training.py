@@ -152,7 +152,7 @@ def _check_suits(
     if pictures.images.shape[2] < config.network.channels:
         raise UserError(
             f"The network takes {config.network.channels} channels, but the pictures have {pictures.images.shape[2]}.",
-            "Set --network.channels 3, or give pictures with masks.",
+            "Give pictures with masks, or train new networks with --network.channels 3.",
         )
     if config.has_pairs and pictures.num_views < 2:
         raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class TableAdam(torch.optim.Optimizer):
         super().__init__(tables, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step.
 
         Raises:
@@ -38,9 +39,9 @@ class TableAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None:
-                    self._step_table(table, group)
+                    self._step_table(table, table.grad, group)
 
-    def _step_table(self, table: Tensor, group: dict[str, float | tuple[float, float]]) -> None:
+    def _step_table(self, table: Tensor, slope: Tensor, group: Mapping[str, Any]) -> None:
         state = self.state[table]
         if not state:
             state |= {"step": torch.tensor(0.0), "mean": torch.zeros_like(table), "square": torch.zeros_like(table)}
@@ -49,11 +50,11 @@ class TableAdam(torch.optim.Optimizer):
         mean, square = state["mean"], state["square"]
         corrections = 1.0 / (1.0 - beta1**count), 1.0 / (1.0 - beta2**count)
         if table.is_cuda:
-            touched = table.grad != 0
-            mean += touched * (1.0 - beta1) * (table.grad - mean)
-            square += touched * (1.0 - beta2) * (table.grad.square() - square)
+            touched = slope != 0
+            mean += touched * (1.0 - beta1) * (slope - mean)
+            square += touched * (1.0 - beta2) * (slope.square() - square)
             table -= touched * group["lr"] * mean * corrections[0] / ((square * corrections[1]).sqrt() + group["eps"])
         else:
-            arrays = [array.detach().view(-1).numpy() for array in (table, table.grad, mean, square)]
+            arrays = [array.detach().view(-1).numpy() for array in (table, slope, mean, square)]
             numbers = (group["lr"], beta1, beta2, group["eps"], 0.0, *corrections)
             adam_step(*arrays, *(arrays[0].dtype.type(number) for number in numbers), 0, table.numel())

@@ -87,7 +87,7 @@ class TracingModel:
         self._networks.zero_grad()
         loss.backward()
         gradients = [parameter.grad for parameter in self._networks.parameters() if parameter.grad is not None]
-        report = {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
+        report: dict[str, float | Tensor] = {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
         num_with_gradient = len(distances) + len(distances) // 2 + int(is_surface.sum())
         report["evaluations_per_ray"] = (field.num_evaluations + num_with_gradient) / len(distances)
         if not bool(torch.isfinite(loss + nn.utils.get_total_norm(gradients))):

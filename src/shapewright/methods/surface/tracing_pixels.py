@@ -48,11 +48,12 @@ class TrainingPixels:
         self._config = config
         self._generator = generator
         pictures = [scene.picture(view) for view in scene.train]
-        is_object = torch.cat([torch.tensor(as_mask(picture.alpha)).reshape(-1) for picture in pictures])
+        alphas = [picture.alpha for picture in pictures if picture.alpha is not None]
+        is_object = torch.cat([torch.tensor(as_mask(alpha)).reshape(-1) for alpha in alphas])
         self._colors = torch.cat([torch.tensor(picture.rgb).reshape(-1, 3) for picture in pictures]).to(device)
         self._is_object = is_object.to(device)
         self._object_pixels = is_object.nonzero().squeeze(-1)
-        self._ends = torch.tensor([picture.alpha.size for picture in pictures]).cumsum(0)
+        self._ends = torch.tensor([alpha.size for alpha in alphas]).cumsum(0)
         self._cameras = scene.cameras[list(scene.train)].to(device=device, dtype=torch.float32)
         self._round: Int[Tensor, " left"] = torch.empty(0, dtype=torch.int64)
         if not len(self._object_pixels):
