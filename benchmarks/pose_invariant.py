@@ -37,7 +37,11 @@ from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import train
 from shapewright.metrics.mmd import mean_pairwise_mmd
 
-MODES = ("plain", "prior", "pose_invariant", "shuffled", "mmd", "view_prior", "multi_view")
+MODES = (
+    *("plain", "prior", "pose_invariant", "shuffled", "mmd", "view_prior", "multi_view"),
+    *("pose_invariant_cycle", "plain_cycle"),
+)
+PRESET_OF = {"view_prior": "cpu_view_prior", "pose_invariant_cycle": "cpu_cycle", "plain_cycle": "cpu_cycle"}
 # Of the modes that the preset is not made for.
 PRIOR_WEIGHT, MMD_WEIGHT = 0.01, 0.2
 # Of the starts on one folder.
@@ -57,7 +61,8 @@ COLUMNS = {
 
 def config_of(mode: str, steps: int | None, views_per_object: int | None = None) -> PoseInvariantConfig:
     """Return the settings of a row of the table; two views of an object need all of its pictures."""
-    config = PRESETS["cpu_view_prior" if mode == "view_prior" else "cpu"]
+    config = PRESETS[PRESET_OF.get(mode, "cpu")]
+    mode = mode.removesuffix("_cycle")
     if views_per_object is not None and mode != "multi_view":
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, views_per_object=views_per_object))
     if mode == "shuffled":

@@ -7,8 +7,13 @@ import torch
 
 from shapewright.data.picture_folders import open_pictures
 from shapewright.data.picture_sets import project_to
+from shapewright.data.render_pictures import draw_pictures
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mesh import Mesh
+from shapewright.geometry.orbit import kato_ring
+from shapewright.losses.code_agreement import code_agreement_loss
 from shapewright.losses.code_prior import code_prior_loss
 from shapewright.losses.flatness import dihedral_loss, flatness_loss
 from shapewright.losses.inflation import inflation_loss
@@ -27,7 +32,10 @@ from tests.methods.picture_family import SMALL, write_ellipsoids
 
 START = Moment(0, 0.0)
 NOTHING = LossConfig(smoothness_weight=0.0, code_prior_weight=0.0)
-TERMS = ("silhouette_loss", "smoothness", "laplacian", "edge_length", "code_prior", "inflation", "inside_out")
+TERMS = (
+    *("silhouette_loss", "smoothness", "laplacian", "edge_length"),
+    *("code_prior", "inflation", "inside_out", "cycle"),
+)
 OF_ADVERSARIES = ("discriminator", "calibration", "adversarial")
 
 
@@ -67,6 +75,11 @@ def inside_out(method, batch, vertices):
     return sum(shares) / 2
 
 
+def cycle(method, batch, codes, vertices):
+    drawn = method.painter.redrawn(vertices.detach(), method.model.faces, batch.unseen, batch.pictures)
+    return code_agreement_loss(codes, method.model.encode(drawn))
+
+
 EXPECTED = {
     "flatness": ("smoothness", {}, lambda m, b, c, v: flatness_loss(v, m.edges)),
     "dihedral": ("smoothness", {"smoothness": "dihedral"}, lambda m, b, c, v: dihedral_loss(v, m.edges)),
@@ -75,6 +88,7 @@ EXPECTED = {
     "code_prior": ("code_prior", {}, lambda m, b, c, v: code_prior_loss(c)),
     "inflation": ("inflation", {}, lambda m, b, c, v: inflation_loss(v, m.model.faces)),
     "inside_out": ("inside_out", {}, lambda m, b, c, v: inside_out(m, b, v)),
+    "cycle": ("cycle", {}, cycle),
 }
 ALL_MODES = ("plain", "pose_invariant", "view_prior", "multi_view", "multi_view_prior")
 MODES = dict.fromkeys(EXPECTED, ALL_MODES) | {
@@ -88,13 +102,43 @@ def test_a_term_is_in_the_loss_at_its_weight(name, mode, eggs):
     term, options, expected = EXPECTED[name]
     method = prepared(eggs, mode, dataclasses.replace(NOTHING, **{f"{term}_weight": 0.3}, **options))
     batch = method.next_batch(START)
-    value = 0.3 * float(expected(method, batch, *made_of(method, batch)))
+    value = 0.3 * float(expected(method, batch, *made_of(method, batch)).detach())
     values = method.train_step(batch, START)
     assert value > 0
     assert values[term] == pytest.approx(value, rel=1e-4)
     there = [values[one] for one in (*TERMS, *OF_ADVERSARIES) if one in values]
     assert values["loss"] == pytest.approx(sum(there), rel=1e-5)
     assert [one for one in TERMS if one in values] == ["silhouette_loss", term]
+
+
+def test_the_cycle_rises_with_the_rate_and_needs_masks(eggs):
+    values = []
+    for warm_up in (0, 4):
+        method = prepared(eggs, loss=dataclasses.replace(NOTHING, cycle_weight=0.3))
+        method.config = dataclasses.replace(method.config, optim=OptimConfig(batch_size=4, warm_up_steps=warm_up))
+        values.append(method.train_step(method.next_batch(START), START)["cycle"])
+    assert values[1] == pytest.approx(values[0] / 4, rel=1e-4)
+    with pytest.raises(ValueError, match="cycle_weight needs pictures with masks"):
+        PoseInvariantConfig(
+            network=dataclasses.replace(SMALL, channels=3), loss=dataclasses.replace(NOTHING, cycle_weight=0.3)
+        )
+
+
+def test_a_mesh_is_redrawn_as_data_render_draws_it(eggs):
+    painter = prepared(eggs).painter
+    mesh, ring = icosphere(3), kato_ring()
+    vertices = mesh.vertices * torch.tensor([0.5, 0.2, 0.3])
+    red = Mesh(vertices, mesh.faces, vertex_colors=torch.tensor([0.7, 0.4, 0.2]).expand(len(vertices), 3))
+    given = torch.from_numpy(draw_pictures(red, ring).images).float() / 255
+    poses = ring.world_from_camera.float()
+    drawn = painter.redrawn(vertices.expand(24, -1, -1), mesh.faces, poses, given)
+    assert float((drawn - given).abs().mean()) < 0.004
+    assert float((drawn - given).abs().max()) < 0.3
+    # From elsewhere: the outline of there, the mean colour of here.
+    turned = painter.redrawn(vertices.expand(24, -1, -1), mesh.faces, poses.roll(5, 0), given)
+    assert float((turned[:, 3] - given[:, 3].roll(5, 0)).abs().mean()) < 0.003
+    means = [one[:, :3].sum((2, 3)) / one[:, 3:].sum((2, 3)) for one in (turned, given)]
+    assert torch.allclose(*means, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_networks_have_the_published_number_of_parameters(name):
 
 
 def test_every_published_preset_is_tested_here():
-    assert set(PUBLISHED) | {"cpu", "cpu_view_prior"} == set(PRESETS)
+    assert set(PUBLISHED) | {"cpu", "cpu_cycle", "cpu_view_prior"} == set(PRESETS)
 
 
 @pytest.fixture(scope="module")

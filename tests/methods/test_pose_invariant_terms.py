@@ -98,7 +98,7 @@ def test_the_gradient_of_a_term_reaches_what_it_is_computed_of(name, eggs):
         of_rest = gradient(sight.silhouettes, parameters(twin, network))
         found = kept_gradient(parameters(method, network))
         assert differ(found, of_all) < 1e-3
-        if (name, network) != ("code_prior", "decoder"):
+        if (name, network) not in (("code_prior", "decoder"), ("cycle", "decoder")):
             assert differ(found, of_rest) > 2e-2
 
 

@@ -107,6 +107,8 @@ class LossConfig:
         inflation_weight: Of the push outwards along the normals, in view_prior and multi_view_prior.
         inside_out_weight: Of the share of a picture that shows the inside of the mesh, from the picture's side and from
             that of another one of the batch (with form onehot: from any).
+        cycle_weight: Of how far the code of the mesh, drawn from another side and read again, is from that of the
+            picture, over how far the codes of the batch are apart. It needs pictures with masks.
         colour_weight: Of the difference in colour at five sizes, with network.texture.
     """
 
@@ -118,6 +120,7 @@ class LossConfig:
     code_prior_weight: float = 1.0
     inflation_weight: float = 0.0
     inside_out_weight: float = 0.0
+    cycle_weight: float = 0.0
     colour_weight: float = 0.5
 
 
@@ -252,6 +255,8 @@ class PoseInvariantConfig:
         check_range("media_every", self.media_every, 1)
         if self.mode == "prior" and not self.loss.code_prior_weight > 0:
             raise ValueError("The mode prior needs loss.code_prior_weight above 0, such as 0.01.")
+        if self.loss.cycle_weight and self.network.channels == 3:
+            raise ValueError("The cycle_weight needs pictures with masks: network.channels 4.")
         if self.network.texture and self.render.gradient != "nmr":
             raise ValueError("A texture is drawn with the render.gradient nmr alone.")
 

@@ -15,6 +15,7 @@ from shapewright.engine.device import half_precision
 from shapewright.engine.schedule import Moment
 from shapewright.errors import UserError
 from shapewright.geometry.mesh_edges import edge_table
+from shapewright.losses.code_agreement import code_agreement_loss
 from shapewright.losses.code_prior import code_prior_loss
 from shapewright.losses.colour_pyramid import colour_pyramid_loss
 from shapewright.losses.flatness import dihedral_loss, flatness_loss
@@ -38,9 +39,14 @@ CENTROID_RATE_SHARE = 0.1
 LATE = 0.95
 
 
+def warm_up(config: OptimConfig, moment: Moment) -> float:
+    """Return by what the rate of a step is multiplied while it rises."""
+    return min(1.0, (moment.step + 1) / max(config.warm_up_steps, 1))
+
+
 def learning_rate(config: OptimConfig, moment: Moment) -> float:
     """Return the learning rate of a step."""
-    rate = config.lr * min(1.0, (moment.step + 1) / max(config.warm_up_steps, 1))
+    rate = config.lr * warm_up(config, moment)
     if config.schedule == "cosine":
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * moment.progress)))
     if config.schedule == "drop" and moment.progress >= LATE:
@@ -109,6 +115,8 @@ class PoseInvariantMethod:
         made = _Made(self, vertices, None if self.skin is None else self.skin(told))
         seen = made.pictures(batch.poses)
         terms = self._shape_terms(batch, codes, made, seen)
+        if self.config.loss.cycle_weight:
+            terms["cycle"] = warm_up(self.config.optim, moment) * self._cycle_term(batch, codes, vertices)
         values: dict[str, float] = {}
         stepped = ["encoder", "decoder", "texture"]
         if self.adversary is not None:
@@ -170,6 +178,14 @@ class PoseInvariantMethod:
             shares = self.painter.inside_out(made.vertices.repeat(2, 1, 1), self.model.faces, poses)
             terms["inside_out"] = loss.inside_out_weight * shares
         return terms
+
+    def _cycle_term(self, batch: Batch, codes: Tensor, vertices: Tensor) -> Tensor:
+        """Return the weighted distance of the codes of pictures to those of their meshes, seen from another side.
+
+        The drawn meshes are taken as they are: the encoder alone learns to read them.
+        """
+        drawn = self.painter.redrawn(vertices.detach(), self.model.faces, batch.unseen, batch.pictures)
+        return self.config.loss.cycle_weight * code_agreement_loss(codes, self.model.encode(drawn))
 
     def _agreement(self, batch: Batch, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return how far silhouettes are from masks, and colours from those of the pictures, where there are some."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from shapewright.data.picture_sets import near_of, project_to
+from shapewright.data.render_pictures import LIGHT
 from shapewright.geometry.cube_sphere import cube_patches, patch_texture_coordinates, patch_triangles
 from shapewright.losses.inside_out import inside_out_loss
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
@@ -14,8 +16,12 @@ from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.networks.patch_decoders import PatchTextureDecoder
 from shapewright.rendering.nmr_pictures import draw_with_nmr_gradient
 from shapewright.rendering.rasterizer import rasterize
+from shapewright.rendering.shading import lambert_light
 from shapewright.rendering.soft_silhouette import SilhouetteStyle, silhouette
 from shapewright.rendering.textures import interpolate_corners, sample_texture
+
+# Of what is lit at all.
+_LEAST_LIGHT = 0.5
 
 
 class Skin(nn.Module):
@@ -76,6 +82,39 @@ class Painter:
         """Return how much of the pictures shows the inside of the meshes."""
         screen = project_to(vertices, poses, self._half_angle_deg, self.size)
         return inside_out_loss(screen, faces, rasterize(screen, faces, self.size, near=self._near).face_id)
+
+    def redrawn(
+        self,
+        vertices: Float[Tensor, "n vertices 3"],
+        faces: Int64[Tensor, "faces 3"],
+        poses: Float[Tensor, "n 3 4"],
+        pictures: Float[Tensor, "n 4 size size"],
+    ) -> Float[Tensor, "n 4 size size"]:
+        """Return pictures of the meshes for an encoder, without gradients: shaded, each as bright as another picture.
+
+        Args:
+            vertices: One mesh a picture.
+            faces: Of all meshes.
+            poses: From where they are drawn.
+            pictures: Colours times mask, and the mask: the mean colour of each is that of its mesh.
+        """
+        size, samples = pictures.shape[-1], self._style.supersample
+        screen = project_to(vertices, poses, self._half_angle_deg, size)
+        face_id = rasterize(screen, faces, size, samples, self._near).face_id.flatten(1).long()
+        corners = vertices[:, faces]
+        normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+        light = lambert_light(normals, normals.new_tensor(LIGHT))[..., 0]
+        # What is nowhere is the last face, of no light.
+        padded = torch.cat([light, torch.zeros_like(light[:, :1])], dim=1)
+        shades = padded.gather(1, torch.where(face_id < 0, light.shape[1], face_id))
+        covered = (face_id >= 0).to(shades.dtype)
+        drawn = torch.stack([shades, covered], dim=1).unflatten(2, (size * samples, size * samples))
+        shade, mask = avg_pool2d(drawn, samples).unbind(1)
+        colours = pictures[:, :3].sum((2, 3)) / pictures[:, 3:].sum((2, 3)).clamp(min=1)
+        brightness = shade.sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+        colours = colours / brightness.clamp(min=_LEAST_LIGHT)[:, None]
+        rgb = (colours[:, :, None, None] * shade[:, None]).clamp(max=1)
+        return torch.cat([rgb, mask[:, None]], dim=1)
 
     def paint(
         self,

@@ -48,7 +48,9 @@ _VPL_SHAPENET = PoseInvariantConfig(
 
 PRESETS: dict[str, PoseInvariantConfig] = {
     "cpu": _CPU,
-    # The same with a discriminator that looks at unseen sides: at a weight of 1 it crumples the meshes.
+    # The same, and meshes are read again from other sides: pose labels matter less then.
+    "cpu_cycle": replace(_CPU, loss=replace(_CPU.loss, cycle_weight=0.3)),
+    # cpu with a discriminator that looks at unseen sides: at a weight of 1 it crumples the meshes.
     "cpu_view_prior": replace(
         _CPU, mode="view_prior", adversary=AdversaryConfig(weight=0.1), loss=replace(_CPU.loss, inside_out_weight=0.3)
     ),
