@@ -39,9 +39,9 @@ from shapewright.metrics.mmd import mean_pairwise_mmd
 
 MODES = (
     *("plain", "prior", "pose_invariant", "shuffled", "mmd", "view_prior", "multi_view"),
-    *("pose_invariant_cycle", "plain_cycle"),
+    *("pose_invariant_cycle", "plain_cycle", "shuffled_cycle"),
 )
-PRESET_OF = {"view_prior": "cpu_view_prior", "pose_invariant_cycle": "cpu_cycle", "plain_cycle": "cpu_cycle"}
+PRESET_OF = {"view_prior": "cpu_view_prior"} | {mode: "cpu_cycle" for mode in MODES if mode.endswith("_cycle")}
 # Of the modes that the preset is not made for.
 PRIOR_WEIGHT, MMD_WEIGHT = 0.01, 0.2
 # Of the starts on one folder.

@@ -129,8 +129,9 @@ def test_doubtful_pictures_are_named(tmp_path):
     (tmp_path / "02958343_train_voxels.npz").unlink()
     np.savez(tmp_path / "02958343_train_masks.npz", 0 * images[:, :, 3])
     report, text = found(tmp_path)
-    assert report.passed
-    assert "masks are empty: training skips these pictures: 02958343 train 02958343_train_00000 view 3" in text
+    assert dict(report.errors) == {
+        "masks are empty: make these pictures anew; training skips them": ["02958343 train 02958343_train_00000 view 3"]
+    }
     assert "masks touch the border of their pictures: objects are cut off: 02958343 train (1 of 72)" in text
     assert "colours exceed their mask: the background is not black: 02958343 train (1 of 72 pictures)" in text
     assert "masks differ from those in the pictures" in text

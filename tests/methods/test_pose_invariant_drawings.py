@@ -98,8 +98,11 @@ def test_the_background_of_pictures_becomes_white():
 def test_training_grids_hold_25_cells_each():
     vertices = torch.stack([ellipsoid(0.1 + 0.01 * i, 0.2, 0.2).vertices for i in range(25)])
     pictures = torch.from_numpy(np.stack([picture(size=32)] * 25)).float() / 255
-    made, given = training_grids(vertices, SPHERE.faces, RING[torch.arange(25) % 24], 15.0, pictures)
-    assert made.shape == given.shape
+    poses, masks = RING[torch.arange(25) % 24], pictures[:, 3]
+    made, given, wanted = training_grids(vertices, SPHERE.faces, poses, 15.0, pictures, masks)
+    assert made.shape == given.shape == wanted.shape
+    assert ((wanted == 0).all(2) | (wanted == 255).all(2)).all()
+    assert (wanted[:, :, 0] == 0).any()
     cell = made.shape[0] // 5
     for image in (made, given):
         for row in range(5):

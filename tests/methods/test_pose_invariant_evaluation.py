@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.geometry.solid_voxels import VPL32
-from shapewright.methods.pose_invariant import evaluation, training
+from shapewright.methods.pose_invariant import evaluation, judging, training
 from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.evaluation import evaluate, metrics_text
-from shapewright.methods.pose_invariant.judging import controls, judge_codes
+from shapewright.methods.pose_invariant.judging import controls, judge_codes, predict, shape_rows
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, train
 from shapewright.metrics.mmd import CONSTANT_CODE
@@ -46,7 +47,7 @@ def trained(eggs, tmp_path_factory):
 
 def photographs(pictures):
     """Return the same pictures without their masks, which are only to be learned."""
-    return dataclasses.replace(pictures, images=pictures.images[:, :, :3], targets=pictures.learned_masks)
+    return dataclasses.replace(pictures, images=pictures.images[:, :, :3], targets=pictures.images[:, :, 3])
 
 
 def test_photographs_do_not_suit_a_network_that_takes_masks(eggs):
@@ -177,6 +178,39 @@ def test_controls_compare_voxels_of_one_rule(eggs):
     train, test = (open_pictures(eggs, split, CONFIG.data) for split in ("train", "test"))
     assert controls(train, test)
     assert controls(train, dataclasses.replace(test, voxel_rule=VPL32)) == {}
+
+
+def test_the_nearest_silhouette_is_that_of_the_training_object_whose_voxels_count(eggs):
+    train, test = (open_pictures(eggs, split, CONFIG.data) for split in ("train", "test"))
+    scores = []
+    for own, voxels in zip(test.images[:, :, 3] / 255.0, test.voxels, strict=True):
+        for view in range(24):
+            masks = train.images[:, view, 3] / 255.0
+            both = (masks * own[view]).sum(axis=(1, 2))
+            nearest = (both / (masks.sum(axis=(1, 2)) + own[view].sum() - both)).argmax()
+            other = train.voxels[nearest]
+            scores.append((other & voxels).sum() / (other | voxels).sum())
+    assert controls(train, test)["voxel_iou_32_nearest_silhouette"] == pytest.approx(np.mean(scores))
+
+
+def test_other_pictures_are_judged_without_those_of_the_training(eggs, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"data": str(tmp_path / "gone")}))
+    result = evaluate(run, num_points=0, data=eggs)
+    assert result["controls"] == {}
+    assert [note.partition(".")[0] for note in result["notes"]] == ["There are no controls"]
+    assert result["metrics"] == evaluate(trained, num_points=0)["metrics"]
+
+
+def test_voxels_are_judged_a_few_objects_at_a_time(eggs, trained, monkeypatch):
+    opened = TrainedRun.open(trained)
+    pictures = opened.pictures("train")
+    found = predict(opened.method, pictures)
+    whole = shape_rows(pictures, found, num_points=0)
+    monkeypatch.setattr(judging, "_OBJECTS_AT_ONCE", 4)
+    parts = shape_rows(pictures, found, num_points=0)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_codes_that_are_all_equal_have_a_note_in_place_of_a_discrepancy(trained, monkeypatch):

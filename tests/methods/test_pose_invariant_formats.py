@@ -15,11 +15,15 @@ from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.engine.schedule import TrainConfig
 from shapewright.engine.start import Start
 from shapewright.errors import UserError
+from shapewright.geometry.cube_sphere import cube_sphere
+from shapewright.geometry.icosphere import icosphere
+from shapewright.geometry.mirror_pairs import mirror_partners
 from shapewright.io.meshes import read_mesh
 from shapewright.methods.pose_invariant import evaluation, gallery
 from shapewright.methods.pose_invariant.evaluation import evaluate
 from shapewright.methods.pose_invariant.judging import predict
 from shapewright.methods.pose_invariant.presets import PRESETS
+from shapewright.methods.pose_invariant.reconstruction import reconstruct
 from shapewright.methods.pose_invariant.trained import TrainedRun
 from shapewright.methods.pose_invariant.training import prepare_method, train
 from tests.data.picture_files import write_kato, write_lsm, write_pascal, write_vpl
@@ -51,6 +55,13 @@ def run_on(data, preset, out, **network):
     return evaluate(out, num_points=0)
 
 
+def prepared_photographs(folder, **changes):
+    """Prepare photographs; return their folder."""
+    write_pascal(folder / "src", **changes)
+    prepare_pictures(PrepareJob(source=folder / "src", out=folder / "data", source_format="pascal3d", size=64))
+    return folder / "data"
+
+
 def write_photo(folder):
     """Write a picture of a blue box, with transparency."""
     pixels = np.zeros((90, 120, 4), np.uint8)
@@ -70,7 +81,7 @@ def test_packed_pictures_of_view_prior_learning_by_their_own_rule(tmp_path):
     for split in ("train", "val", "test"):
         write_vpl(tmp_path / "src", split=split, ids=(f"{split}a", f"{split}b"))
     prepare_pictures(PrepareJob(source=tmp_path / "src", out=tmp_path / "data", source_format="vpl"))
-    result = run_on(tmp_path / "data", "vpl_shapenet", tmp_path / "run", class_conditional=False)
+    result = run_on(tmp_path / "data", "vpl_shapenet", tmp_path / "run", class_conditional="none")
     assert "vpl32_padded" in result["protocol"]
     assert result["metrics"]["voxel_iou_32"] >= 0
 
@@ -81,7 +92,7 @@ def test_photographs_of_pascal3d(tmp_path, preset):
     write_pascal(tmp_path / "src", kind="imagenet", count=3, seed=1)
     write_pascal(tmp_path / "src", kind="val", count=3, seed=2)
     prepare_pictures(PrepareJob(source=tmp_path / "src", out=tmp_path / "data", source_format="pascal3d"))
-    network = {"decoder": "symmetric", "decoder_hidden": (8,)}
+    network = {"symmetric": True, "decoder_hidden": (8,)}
     result = run_on(tmp_path / "data", preset, tmp_path / "run", **network)
     assert "vpl32_pascal3d_padded" in result["protocol"]
     assert len(result["items"]) == 3
@@ -132,7 +143,7 @@ def write_turned(folder, train, val):
 def test_photographs_of_another_folder_are_in_the_bins_of_the_run(tmp_path, judged):
     data = write_turned(tmp_path / "own", train=[10, 55, 100, 145], val=[100, -35])
     other = write_turned(tmp_path / "other", train=[-35, 100, 145], val=[145, 10, -80])
-    run_on(data, "pascal3d", tmp_path / "run", decoder="symmetric")
+    run_on(data, "pascal3d", tmp_path / "run", symmetric=True)
     assert judged.pop().pose_bins.ravel().tolist() == [2, -1]
     stored = json.loads((tmp_path / "run" / "run.json").read_text())["bin_table"]["euler_bins"]
     assert stored == [292, 356, 420, 484]
@@ -163,7 +174,7 @@ def test_random_views_of_another_folder_are_in_the_bins_of_the_run(tmp_path, jud
 
 def test_a_run_from_before_tables_were_kept_takes_the_bins_of_the_folder(tmp_path, judged):
     data = write_turned(tmp_path / "own", train=[10, 55], val=[55])
-    run_on(data, "pascal3d", tmp_path / "run", decoder="symmetric")
+    run_on(data, "pascal3d", tmp_path / "run", symmetric=True)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     del facts["bin_table"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
@@ -185,12 +196,84 @@ def test_a_file_and_a_picture_of_the_data_meet_where_colours_alone_are_seen(tmp_
     assert all(path.is_file() for path in gallery.interpolate(opened, names, tmp_path / "way", steps=2))
 
 
+def test_a_photograph_is_cut_as_those_of_the_data(tmp_path):
+    boxes = np.tile([20.0, 15.0, 25.0, 30.0], (3, 1))
+    boxes[2] = 2, 3, 40, 50  # the margin reaches beyond the photograph
+    noise = np.random.default_rng(0).integers(0, 255, (3, 80, 70, 3), dtype=np.uint8)
+    data = prepared_photographs(tmp_path, count=3, images=noise, bounding_boxes=boxes)
+    run_on(data, "pascal3d", tmp_path / "run")
+    opened = TrainedRun.open(tmp_path / "run", device="cpu")
+    pictures = opened.pictures("train")
+    for number, (left, top, width, height) in enumerate(boxes.astype(int).tolist()):
+        mask = np.zeros((80, 70), np.uint8)
+        mask[top : top + height, left : left + width] = 255
+        Image.fromarray(noise[number]).save(tmp_path / "photo.png")
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        given, framed = opened.read_picture(tmp_path / "photo.png", tmp_path / "mask.png")
+        assert np.array_equal((255 * given).round().byte().numpy(), pictures.images[number, 0])
+        assert framed.shape == (4, 64, 64)
+        reconstruct(opened, tmp_path / "photo.png", tmp_path / "out", tmp_path / "mask.png")
+        shown = np.asarray(Image.open(tmp_path / "out" / "input.png"))
+        assert np.array_equal(shown, pictures.images[number, 0].transpose(1, 2, 0))
+    with torch.no_grad():
+        code = opened.method.judged.encode(pictures.pictures(torch.tensor([2]), torch.tensor([0])))
+    expected = gallery.decoded(opened, code)[0].vertices
+    assert torch.allclose(read_mesh(tmp_path / "out" / "mesh.obj").vertices, expected, atol=1e-4)
+    Image.fromarray(noise[0, :64, :64]).save(tmp_path / "photo.png")
+    Image.fromarray(mask[:64, :64]).save(tmp_path / "mask.png")
+    given, _ = opened.read_picture(tmp_path / "photo.png", tmp_path / "mask.png", framing=False)
+    assert np.array_equal((255 * given).round().byte().permute(1, 2, 0).numpy(), noise[0, :64, :64])
+
+
+def test_photographs_have_a_probe_but_no_entanglement(tmp_path):
+    data = write_turned(tmp_path, train=[10, 10, 55, 55], val=[10, 10, 55])
+    metrics = run_on(data, "pascal3d", tmp_path / "run")["metrics"]
+    assert {"pose_probe", "pose_probe_chance", "shape_variance_between_objects"} <= set(metrics)
+    assert not {"entanglement", "shape_variance_over_views", "mmd"} & set(metrics)
+
+
+def test_one_object_with_its_own_cameras_has_no_novel_sides(tmp_path):
+    write_lsm(tmp_path / "lsm", sets={"train": ["a", "b", "c"], "val": ["d"], "test": ["e"]})
+    result = run_on(tmp_path / "lsm", "lsm", tmp_path / "run")
+    names = set(result["metrics"])
+    assert "silhouette_iou_input" in names
+    assert not any(name.endswith("deg") or name.startswith(("mmd", "code_share")) for name in names)
+    assert "cannot see entanglement" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_only_the_discriminator_is_told_the_category_of_published_pictures(tmp_path):
+    for name in ("car", "chair"):
+        write_kato(tmp_path / "data", name)
+    parameters = {}
+    for mode in ("none", "discriminator", "both"):
+        run_on(tmp_path / "data", "kato", tmp_path / mode, class_conditional=mode)
+        method = TrainedRun.open(tmp_path / mode, device="cpu").method
+        parameters[mode] = [
+            sum(p.numel() for p in method.modules[n].parameters()) for n in ("decoder", "discriminator")
+        ]
+    (plain, guess), (same, told), both = parameters["none"], parameters["discriminator"], parameters["both"]
+    assert same == plain
+    assert told == guess + 2 * 8
+    assert both == [plain + 2 * 8, told]
+
+
+@pytest.mark.parametrize("decoder", ["mesh", "bounded", "patches", "patches_fc"])
+def test_every_decoder_can_be_symmetric(tmp_path, decoder):
+    write_kato(tmp_path / "data")
+    run_on(tmp_path / "data", "kato", tmp_path / "run", decoder=decoder, symmetric=True)
+    opened = TrainedRun.open(tmp_path / "run", device="cpu")
+    mesh = gallery.decoded(opened, torch.randn(1, 8))[0]
+    template = icosphere() if decoder in ("mesh", "bounded") else cube_sphere()
+    mirrored = mesh.vertices[mirror_partners(template.vertices)] * torch.tensor([1.0, 1.0, -1.0])
+    assert torch.allclose(mesh.vertices, mirrored, atol=1e-5)
+
+
 def test_the_way_between_pictures_is_decoded_as_their_category(tmp_path):
     for name in ("car", "chair"):
         write_kato(tmp_path / "data", name)
     objects = {name: {"train": [f"{name}{number}" for number in range(3)]} for name in ("car", "chair")}
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"objects": objects}))
-    run_on(tmp_path / "data", "kato", tmp_path / "run", class_conditional=True)
+    run_on(tmp_path / "data", "kato", tmp_path / "run", class_conditional="both")
     opened, photo, way = TrainedRun.open(tmp_path / "run", device="cpu"), write_photo(tmp_path), tmp_path / "way"
     pictures = opened.pictures("train")
     gallery.interpolate(opened, ("chair0:0", "chair1:5"), way, steps=2)

@@ -1,5 +1,6 @@
 """Checkpoints of the original program: what they computed, in the right-handed world, and what is wrong with a file."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,18 +9,23 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
+from shapewright.engine.schedule import TrainConfig
+from shapewright.engine.start import Start
 from shapewright.errors import UserError
 from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
 from shapewright.geometry.mesh_edges import edge_table
-from shapewright.methods.pose_invariant.config import AdversaryConfig, OptimConfig, PoseInvariantConfig
+from shapewright.methods.pose_invariant.config import AdversaryConfig, NetworkConfig, OptimConfig, PoseInvariantConfig
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import published_order, read_original
+from shapewright.methods.pose_invariant.trained import TrainedRun
+from shapewright.methods.pose_invariant.training import train
 from shapewright.networks.discriminators import PoseDiscriminator
 from shapewright.networks.image_encoders import ConvEncoder
 from shapewright.networks.mesh_decoders import MeshDecoder, SymmetricMeshDecoder
 from shapewright.networks.residual_encoders import ResidualEncoder
+from tests.methods.picture_family import write_ellipsoids
 
 # Some lines of sphere_642.obj and some of its faces, counted from 1.
 LINES = {
@@ -192,7 +198,7 @@ def loaded(found):
         )
     )
     encoder.load_state_dict(found.encoder)
-    kind = SymmetricMeshDecoder if network.decoder == "symmetric" else MeshDecoder
+    kind = SymmetricMeshDecoder if network.symmetric else MeshDecoder
     decoder = kind(network.code_dim, network.decoder_hidden)
     decoder.load_state_dict(found.decoder)
     return encoder, decoder
@@ -283,7 +289,7 @@ def test_the_resnet_and_the_symmetric_decoder_compute_what_they_did(photographs)
     found = read_original(photographs.folder)
     encoder, decoder = loaded(found)
     assert (found.image_size, found.num_bins, found.network.channels) == (224, BINS, 3)
-    assert (found.network.encoder, found.network.decoder, found.network.code_dim) == ("resnet", "symmetric", 512)
+    assert (found.network.encoder, found.network.symmetric, found.network.code_dim) == ("resnet", True, 512)
     pictures = torch.rand(2, 3, 224, 224)
     with torch.no_grad():
         theirs = resnet_codes(resnet, pictures)
@@ -294,6 +300,34 @@ def test_the_resnet_and_the_symmetric_decoder_compute_what_they_did(photographs)
     assert torch.allclose(ours, theirs[:, published_order().argsort()], atol=1e-5)
     assert theirs.std(1).min() > 0.1
     assert all(Mesh(vertices, decoder.faces).volume > 0 for vertices in ours)
+
+
+def test_an_encoder_starts_from_a_resnet_of_many_pictures(tmp_path):
+    named = {name.removeprefix("model."): value for name, value in original_resnet().items()}
+    torch.save(named, tmp_path / "resnet18.pth")
+    network = NetworkConfig(encoder="resnet", channels=3, decoder_hidden=(8,), discriminator_hidden=(8,))
+    config = PoseInvariantConfig(
+        network=network,
+        optim=OptimConfig(batch_size=2, lr=0.0, precision="fp32"),
+        train=TrainConfig(steps=1, log_every=1),
+    )
+    data, start = write_ellipsoids(tmp_path / "data", sizes={"train": 3}), Start(device="cpu", seed=0)
+    train(config, data, tmp_path / "run", start, encoder_weights=tmp_path / "resnet18.pth")
+    encoder = TrainedRun.open(tmp_path / "run", device="cpu").method.model.encoder
+    assert torch.equal(encoder.stem[0].weight, named["conv1.weight"])
+    assert torch.equal(encoder.blocks[7].second.weight, named["layer4.1.conv2.weight"])
+    small = dataclasses.replace(config, network=dataclasses.replace(network, code_dim=8))
+    with pytest.raises(
+        UserError, match="resnet with 3 channels and a code of 512, but the settings have resnet, 3 and 8"
+    ):
+        train(small, data, tmp_path / "other", start, encoder_weights=tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"none\.pth does not exist"):
+        train(config, data, tmp_path / "other", start, encoder_weights=tmp_path / "none.pth")
+    named.pop("layer2.0.downsample.0.weight")
+    torch.save(named, tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"misses the parameter 'layer2\.0\.downsample\.0\.weight'"):
+        train(config, data, tmp_path / "other", start, encoder_weights=tmp_path / "resnet18.pth")
+    assert not (tmp_path / "other").exists()
 
 
 def test_training_starts_from_the_networks_of_photographs(photographs):

@@ -6,6 +6,7 @@ import torch
 from shapewright.geometry.cube_sphere import cube_sphere
 from shapewright.geometry.icosphere import icosphere
 from shapewright.geometry.mesh import Mesh
+from shapewright.geometry.mirror_pairs import mirror_partners
 from shapewright.networks.bounded_decoder import BoundedMeshDecoder
 from shapewright.networks.discriminators import PictureDiscriminator, PoseDiscriminator
 from shapewright.networks.image_encoders import ConvEncoder
@@ -117,12 +118,14 @@ def test_the_residual_encoder_normalises_colours_but_not_the_mask():
     assert torch.equal(seen[0][:, 3], picture[:, 3])
 
 
-def test_the_preactivation_encoder_sees_nothing_outside_the_mask():
-    encoder = PreactivationEncoder(4, 32, 5, (4, 4, 8, 8))
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_preactivation_encoder_sees_nothing_outside_the_mask(channels):
+    encoder = PreactivationEncoder(channels, 32, 5, (4, 4, 8, 8))
     seen = []
     encoder.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     encoder(torch.cat([torch.full((2, 3, 32, 32), 0.25), torch.ones(2, 1, 32, 32)], dim=1))
     encoder(torch.zeros(2, 4, 32, 32))
+    assert seen[0].shape[1] == channels
     assert torch.equal(seen[0][:, :3], torch.full((2, 3, 32, 32), -0.5))
     assert not bool(seen[1].any())
 
@@ -206,6 +209,18 @@ def test_symmetric_patches_are_mirror_images(is_convolutional):
     mirrored = vertices[:, decoder.partners] * torch.tensor([1.0, 1, -1])
     assert torch.allclose(vertices, mirrored, atol=1e-7)
     assert bool((vertices[..., 2] * decoder.sides >= 0).all())
+
+
+def test_a_symmetric_bounded_decoder_mirrors_every_mesh():
+    decoder = BoundedMeshDecoder(6, (8,), is_symmetric=True)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.mul_(20)
+    vertices = decoder(torch.randn(3, 6)).detach()
+    mirrored = vertices[:, mirror_partners(decoder.template)] * torch.tensor([1.0, 1, -1])
+    assert torch.allclose(vertices, mirrored, atol=1e-6)
+    assert bool((vertices[..., 2] * decoder.template[:, 2] >= -1e-6).all())
+    assert float((vertices[0] - vertices[1]).abs().max()) > 0.01
 
 
 def test_shared_vertices_are_the_mean_of_the_sides():

@@ -16,7 +16,8 @@ class ViewVariance:
     """Hold how far vertices stray with the view, and how far they do from object to object.
 
     Args:
-        over_views: Root mean square distance of vertices from their mean over the views of an object, in its units.
+        over_views: Root mean square distance of vertices from their mean over the views of an object, in its units;
+            NaN if there is one view.
         between_objects: Root mean square distance of these means from their mean over the objects.
     """
 
@@ -25,7 +26,7 @@ class ViewVariance:
 
     @property
     def entanglement(self) -> float:
-        """Return the first over the second: 0 if shapes do not depend on the view; NaN if all objects are alike."""
+        """Return the first over the second: 0 if shapes do not depend on the view; NaN if that cannot be told."""
         return self.over_views / self.between_objects if self.between_objects > 0 else math.nan
 
 
@@ -49,7 +50,8 @@ def view_variance(vertices: Float[Tensor, "objects views vertices 3"]) -> ViewVa
         for of_object, mean in zip(vertices, means, strict=True)
     ]
     between = (means - means.mean(dim=0)).square().sum(-1).mean()
-    return ViewVariance(math.sqrt(sum(within) / len(within)), float(between.sqrt()))
+    over_views = math.sqrt(sum(within) / len(within)) if vertices.shape[1] > 1 else math.nan
+    return ViewVariance(over_views, float(between.sqrt()))
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ class TrainOptions(RunOptions):
     Args:
         data: Folder that `shapewright data render` or `data prepare` wrote, or Kato's own files.
         original: Start from the networks E.ckpt, G.ckpt and D.ckpt in a folder of the original program.
+        encoder_weights: Start the encoder resnet from a ResNet-18, such as torchvision's of ImageNet.
         config: All settings.
     """
 
     data: Path
     original: Path | None = None
+    encoder_weights: Path | None = None
     config: Annotated[PoseInvariantConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
 
@@ -45,7 +47,7 @@ def train(words: Sequence[str]) -> None:
     from shapewright.methods.pose_invariant import training
 
     start = options.start(["shapewright", "train", "pose_invariant", *words])
-    training.train(options.config, options.data, options.out, start, options.original)
+    training.train(options.config, options.data, options.out, start, options.original, options.encoder_weights)
     print(f"Trained: {options.out}. Next: shapewright eval {options.out}")
 
 

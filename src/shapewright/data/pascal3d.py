@@ -184,6 +184,11 @@ def varied(
     return pictures, torch.where(is_flipped, bins[:, 1], bins[:, 0])
 
 
+def wide_size(size: int) -> int:
+    """Return how many pixels along each side a wide crop has, so that a picture cut from it has ``size``."""
+    return round((1 + 2 * MARGIN) * size)
+
+
 def wide_crop(
     photograph: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, " 4"], size: int
 ) -> tuple[UInt8[np.ndarray, "3 size size"], Float[np.ndarray, " 4"]]:
@@ -265,7 +270,7 @@ def _read_file(path: Path, stem: str, size: int) -> tuple[np.ndarray, ...]:
     if not usable.all():
         logger.warning("%d of %d pictures of %s have no box: left out.", int((~usable).sum()), len(usable), path)
     chosen = np.flatnonzero(usable)
-    width = round((1 + 2 * MARGIN) * size)
+    width = wide_size(size)
     crops, shares = np.zeros((len(chosen), 3, width, width), np.uint8), np.zeros((len(chosen), 4), np.float32)
     for number, index in enumerate(chosen):
         crops[number], shares[number] = wide_crop(_photograph(path, pack["images"][index]), boxes[index], width)

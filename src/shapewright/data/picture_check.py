@@ -126,7 +126,7 @@ def _check_class(name: str, split: Split, pictures: PictureSet, report: PictureR
     )
     empty = empty_masks(pictures)
     if empty:
-        report.warnings["masks are empty: training skips these pictures"] += [
+        report.errors["masks are empty: make these pictures anew; training skips them"] += [
             f"{label} {pictures.ids[number]} view {view}" for number, view in empty
         ]
     if len(empty) == share.size:
@@ -153,7 +153,7 @@ def _mask_facts(pictures: PictureSet) -> tuple[np.ndarray, int, int, bool]:
     for start in range(0, len(pictures), OBJECTS_AT_ONCE):
         some = slice(start, start + OBJECTS_AT_ONCE)
         images = np.asarray(pictures.images[some])
-        masks = images[:, :, -1] if pictures.targets is None else np.asarray(pictures.targets[some])
+        masks = pictures.learned_masks(some)
         shares.append(masks.mean(axis=(2, 3)) / 255)
         rims = (masks[:, :, 0], masks[:, :, -1], masks[:, :, :, 0], masks[:, :, :, -1])
         touching += int((np.maximum.reduce([rim.max(axis=2) for rim in rims]) > 127).sum())

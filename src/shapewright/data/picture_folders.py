@@ -14,6 +14,7 @@ import torch
 
 from shapewright.data.capture import listed
 from shapewright.data.free_pictures import free_classes, read_free_class
+from shapewright.data.joined_arrays import JoinedArrays
 from shapewright.data.kato_renders import SPLITS, Split, kato_classes, read_kato_class
 from shapewright.data.lsm import lsm_classes, read_lsm_class
 from shapewright.data.picture_scaling import OBJECTS_AT_ONCE, resize_bytes
@@ -222,8 +223,8 @@ def resized(pictures: PictureSet, size: int) -> PictureSet:
     """
     targets = pictures.targets
     if targets is not None and targets.shape[-1] != size:
-        targets = resize_bytes(targets, size)
-    images = pictures.images if pictures.size == size else resize_bytes(pictures.images, size)
+        targets = resize_bytes(np.asarray(targets), size)
+    images = pictures.images if pictures.size == size else resize_bytes(np.asarray(pictures.images), size)
     return replace(pictures, images=images, targets=targets)
 
 
@@ -259,8 +260,9 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
                 "Train on classes of one data set together.",
             )
     mirrored = [part.mirrored_bins for part in parts if part.mirrored_bins is not None]
+    targets = [part.targets for part in parts if part.targets is not None]
     return PictureSet(
-        np.concatenate([part.images for part in parts]),
+        JoinedArrays([part.images for part in parts]),
         _joined_views(parts),
         torch.cat([part.pose_bins for part in parts]),
         first.num_bins,
@@ -268,7 +270,7 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
         tuple(name for part in parts for name in part.categories),
         _joined([part.voxels for part in parts]),
         _joined([part.points for part in parts]),
-        _joined([part.targets for part in parts]),
+        JoinedArrays(targets) if len(targets) == len(parts) else None,
         first.voxel_rule,
         torch.cat(mirrored) if len(mirrored) == len(parts) else None,
         first.bin_table,
@@ -277,10 +279,9 @@ def concatenated(parts: Sequence[PictureSet]) -> PictureSet:
 
 def empty_masks(pictures: PictureSet) -> list[tuple[int, int]]:
     """Return the object and the view of each picture whose mask to be learned shows nothing: training skips these."""
-    masks = pictures.learned_masks
     found = []
-    for start in range(0, len(masks), OBJECTS_AT_ONCE):
-        shows = masks[start : start + OBJECTS_AT_ONCE].any(axis=(2, 3))
+    for start in range(0, len(pictures), OBJECTS_AT_ONCE):
+        shows = pictures.learned_masks(slice(start, start + OBJECTS_AT_ONCE)).any(axis=(2, 3))
         found += [(start + int(number), int(view)) for number, view in np.argwhere(~shows)]
     return found
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shapewright.checks import check_shape
+from shapewright.data.joined_arrays import JoinedArrays
 from shapewright.geometry.cameras import Cameras, intrinsic_matrices
 from shapewright.geometry.pose_bins import BinTable
 from shapewright.geometry.solid_voxels import KATO32, VoxelRule
@@ -40,6 +41,30 @@ class PictureViews:
     def is_shared(self) -> bool:
         """Tell if all objects were seen from the same places."""
         return len(self.world_from_camera) == 1
+
+    @property
+    def is_ring(self) -> bool:
+        """Tell if all objects were seen from places evenly spaced around the vertical axis, in order."""
+        count = self.world_from_camera.shape[1]
+        if not self.is_shared or count < 2:
+            return False
+        step = 2 * np.pi / count
+        return any(self._turned(sign * step).allclose(self.world_from_camera[0], atol=_SAME_POSE) for sign in (1, -1))
+
+    def is_like(self, other: PictureViews) -> bool:
+        """Tell if all objects of both sets were seen from the same places."""
+        own, its = self.world_from_camera, other.world_from_camera
+        return self.is_shared and other.is_shared and own.shape == its.shape and own.allclose(its, atol=_SAME_POSE)
+
+    def _turned(self, angle: float) -> Float[Tensor, "views 3 4"]:
+        """Return the cameras turned around the vertical axis: the first by none, each further one by ``angle`` more.
+
+        Every one of them is the first camera, turned; so they are those of ``world_from_camera`` if that is a ring.
+        """
+        angles = angle * torch.arange(self.world_from_camera.shape[1])
+        cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+        rows = [cos, zero, sin, zero, zero + 1, zero, -sin, zero, cos]
+        return torch.stack(rows, dim=1).unflatten(1, (3, 3)) @ self.world_from_camera[0, 0]
 
     def poses(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3 4"]:
         """Return ``world_from_camera`` of pictures."""
@@ -108,7 +133,7 @@ class PictureSet:
     """Hold the pictures of one split.
 
     Args:
-        images: RGB times mask, then the mask; may be mapped from a file.
+        images: RGB times mask, then the mask; may be mapped from files.
         views: Their cameras.
         pose_bins: The bin of each picture's pose.
         num_bins: How many bins there are.
@@ -122,7 +147,7 @@ class PictureSet:
         bin_table: What the bins are numbered by; None: by the views.
     """
 
-    images: UInt8[np.ndarray, "objects views channels size size"]
+    images: UInt8[np.ndarray, "objects views channels size size"] | JoinedArrays
     views: PictureViews
     pose_bins: Int64[Tensor, "objects views"]
     num_bins: int
@@ -130,7 +155,7 @@ class PictureSet:
     categories: tuple[str, ...]
     voxels: Bool[np.ndarray, "objects 32 32 32"] | None = None
     points: Float[np.ndarray, "objects n 3"] | None = None
-    targets: UInt8[np.ndarray, "objects views height width"] | None = None
+    targets: UInt8[np.ndarray, "objects views height width"] | JoinedArrays | None = None
     voxel_rule: VoxelRule = KATO32
     mirrored_bins: Int64[Tensor, "objects views"] | None = None
     bin_table: BinTable | None = None
@@ -149,10 +174,11 @@ class PictureSet:
         """Return the number of pixels along each side."""
         return self.images.shape[-1]
 
-    @property
-    def learned_masks(self) -> UInt8[np.ndarray, "objects views height width"]:
-        """Return the masks to be learned of all pictures."""
-        return self.images[:, :, -1] if self.targets is None else self.targets
+    def learned_masks(
+        self, objects: slice | Int64[np.ndarray, " n"], views: slice | Int64[np.ndarray, " n"] = slice(None)
+    ) -> UInt8[np.ndarray, "*n height width"]:
+        """Return masks to be learned: of all views of some objects, or of one view of each."""
+        return self.images[objects, views, -1] if self.targets is None else self.targets[objects, views]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -186,7 +212,7 @@ class PictureSet:
 
     def masks(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n h w"]:
         """Return the masks to be learned, in [0, 1]."""
-        return torch.from_numpy(self.learned_masks[objects.numpy(), views.numpy()]).float() / 255
+        return torch.from_numpy(self.learned_masks(objects.numpy(), views.numpy())).float() / 255
 
     def directions(self, objects: Int64[Tensor, " n"], views: Int64[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         """Return the unit vectors from the origin towards the cameras."""

@@ -84,7 +84,7 @@ class ClassArrays:
     def of_set(pictures: PictureSet) -> ClassArrays:
         """Return the arrays of a set whose views are its bins."""
         return ClassArrays(
-            pictures.images,
+            np.asarray(pictures.images),
             pictures.views.world_from_camera.numpy(),
             pictures.views.half_angle_deg,
             pictures.ids,
@@ -92,7 +92,7 @@ class ClassArrays:
             num_bins=pictures.num_bins,
             voxels=pictures.voxels,
             points=pictures.points,
-            targets=pictures.targets,
+            targets=None if pictures.targets is None else np.asarray(pictures.targets),
         )
 
     def picture_set(self, name: str, widths: BinWidths, table: BinTable | None = None) -> PictureSet:

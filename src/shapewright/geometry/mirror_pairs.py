@@ -53,6 +53,22 @@ def mirror_pairs(vertices: Float[Tensor, "vertices 3"], axis: int = 2, tolerance
     return MirrorPairs(on_plane.nonzero()[:, 0], positive, negative[nearest])
 
 
+def mirror_partners(vertices: Float[Tensor, "vertices 3"], axis: int = 2) -> Int64[Tensor, " vertices"]:
+    """Return the mirror image of each vertex; those of the plane are their own.
+
+    Args:
+        vertices: Positions.
+        axis: The coordinate that changes its sign: 0, 1 or 2.
+
+    Raises:
+        ValueError: if a vertex has no mirror image.
+    """
+    pairs = mirror_pairs(vertices, axis)
+    partners = torch.arange(len(vertices))
+    partners[pairs.positive], partners[pairs.mirrored] = pairs.mirrored, pairs.positive
+    return partners
+
+
 def _nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     if not len(points) or not len(others):
         return points.new_zeros(0), torch.zeros(0, dtype=torch.int64)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shapewright.checks import check_range
 from shapewright.geometry.cube_sphere import cube_patches, cube_sphere
-from shapewright.geometry.mirror_pairs import mirror_pairs
+from shapewright.geometry.mirror_pairs import mirror_partners
 
 _SIDES = 6
 _REACH = 1.2
@@ -38,7 +38,7 @@ class PatchDecoder(nn.Module):
         is_convolutional: Whether each side is made by convolutions.
         widths: Of the hidden layers; none: the published ones, 512, 256, 128, 64 or 4096, 4096.
         grid_size: Vertices along each side of the cube; with convolutions ``2 ** len(widths)``.
-        is_symmetric: Whether meshes are symmetric at z = 0; none: those of the fully connected form.
+        is_symmetric: Whether meshes are symmetric at z = 0.
         extent: Multiplies all; none: .5 with convolutions and 1 without.
 
     Raises:
@@ -57,20 +57,20 @@ class PatchDecoder(nn.Module):
         is_convolutional: bool = True,
         widths: Sequence[int] | None = None,
         grid_size: int = 16,
-        is_symmetric: bool | None = None,
+        is_symmetric: bool = False,
         extent: float | None = None,
     ) -> None:
         super().__init__()
         check_range("code_dim", code_dim, 1)
         mesh = cube_sphere(grid_size)
         self.is_convolutional, self.num_vertices = is_convolutional, mesh.num_vertices
-        self.is_symmetric = not is_convolutional if is_symmetric is None else is_symmetric
+        self.is_symmetric = is_symmetric
         self.scaling = _CONVOLUTIONAL_SCALING if is_convolutional else _DENSE_SCALING
         self.extent = extent or (_CONVOLUTIONAL_EXTENT if is_convolutional else _DENSE_EXTENT)
         self.register_buffer("template", mesh.vertices.clone(), persistent=False)
         self.register_buffer("faces", mesh.faces.clone(), persistent=False)
         self.register_buffer("patches", cube_patches(grid_size).flatten(), persistent=False)
-        self.register_buffer("partners", _partners(mesh.vertices), persistent=False)
+        self.register_buffer("partners", mirror_partners(mesh.vertices), persistent=False)
         self.register_buffer("sides", mesh.vertices[:, 2].sign(), persistent=False)
         self.base = nn.Parameter(torch.atanh(mesh.vertices * (_RADIUS / _REACH)))
         if is_convolutional:
@@ -135,13 +135,6 @@ def _mirrored_sides(sides: Float[Tensor, "n 6 channels rows columns"]) -> Float[
     low, high, *others = sides.unbind(1)
     columns, rows = others[:2], others[2:]
     return torch.stack([high, low, *(side.flip(3) for side in columns), *(side.flip(2) for side in rows)], dim=1)
-
-
-def _partners(vertices: Tensor) -> Tensor:
-    pairs = mirror_pairs(vertices)
-    partners = torch.arange(len(vertices))
-    partners[pairs.positive], partners[pairs.mirrored] = pairs.mirrored, pairs.positive
-    return partners
 
 
 def _shape_layers(code_dim: int, widths: Sequence[int], grid_size: int) -> nn.Sequential:

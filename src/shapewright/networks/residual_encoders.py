@@ -69,13 +69,13 @@ class PreactivationEncoder(nn.Module):
     ``2 c - mask``, in [-1, 1] inside the mask and 0 outside; without a mask ``2 c - 1``.
 
     Args:
-        channels: Of the picture, 4 with the mask.
+        channels: What is convolved: 3, as published, colours; 4: the mask too.
         size: Pixels along each side.
         code_dim: Length of the code.
         widths: Channels of the four stages.
     """
 
-    def __init__(self, channels: int = 4, size: int = 224, code_dim: int = 512, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, channels: int = 3, size: int = 224, code_dim: int = 512, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         check_range("channels", channels, 3, 4)
         check_range("size", size, 8)
@@ -102,11 +102,12 @@ class PreactivationEncoder(nn.Module):
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, pictures: Float[Tensor, "n channels size size"]) -> Float[Tensor, "n code"]:
+    def forward(self, pictures: Float[Tensor, "n given size size"]) -> Float[Tensor, "n code"]:
         """Return the codes of pictures in [0, 1], colours premultiplied by the mask where there is one."""
-        check_shape("pictures", pictures, (None, self.channels, self.size, self.size))
+        has_mask = pictures.dim() == 4 and pictures.shape[1] == 4
+        check_shape("pictures", pictures, (None, 4 if has_mask else self.channels, self.size, self.size))
         colors, mask = pictures[:, :3], pictures[:, 3:]
-        pictures = torch.cat([2 * colors - (mask if mask.shape[1] else 1), mask], dim=1)
+        pictures = torch.cat([2 * colors - (mask if has_mask else 1), mask], dim=1)[:, : self.channels]
         return self.head(self.blocks(self.stem(pictures)).flatten(1))
 
 

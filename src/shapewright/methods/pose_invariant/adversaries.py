@@ -44,7 +44,7 @@ class Sight(Protocol):
 
     @property
     def codes(self) -> Tensor:
-        """Return the codes as the decoder gets them."""
+        """Return the codes as a discriminator gets them."""
         ...
 
     @property
@@ -118,7 +118,7 @@ class PoseAdversary(nn.Module):
         """Return how often bins of codes are named, the mean of both discriminators where there are two; None: never.
 
         Args:
-            codes: As the decoder gets them.
+            codes: As a discriminator gets them.
             bins: Of their pictures.
         """
         guesses = self._guesses(_SIGHTS[self.config.codes](codes))
@@ -284,7 +284,7 @@ def adversary_of(
     config: PoseInvariantConfig, kind: PictureKind, dtype: torch.dtype = torch.float32
 ) -> Adversary | None:
     """Return the adversary that the settings name, untrained; pictures are judged by products of the type."""
-    told = config.network.code_dim + len(kind.classes) * config.network.class_conditional
+    told = config.network.code_dim + _num_told(config, kind)
     if config.mode == "pose_invariant" and config.adversary.kind != "none":
         if config.adversary.kind == "mmd":
             return MmdAdversary(config.adversary, kind.num_bins)
@@ -305,11 +305,16 @@ def picture_discriminator(config: PoseInvariantConfig, kind: PictureKind) -> nn.
     widths = [config.network.image_widths] if config.network.image_widths else []
     if config.adversary.form == "onehot":
         return PictureDiscriminator(kind.num_bins, config.render.size or kind.size, *widths)
-    told = len(kind.classes) if config.network.class_conditional else 0
+    told = _num_told(config, kind)
     channels = 4 if config.network.texture else 1
     if kind.half_angle_deg is None:
         return RotationDiscriminator(channels, told, *widths)
     return EyeDiscriminator(channels, told, *widths)
+
+
+def _num_told(config: PoseInvariantConfig, kind: PictureKind) -> int:
+    """Return how many categories a discriminator is told apart."""
+    return len(kind.classes) if config.network.class_conditional != "none" else 0
 
 
 def _share_right(real: Tensor, fake: Tensor) -> dict[str, float]:

@@ -20,19 +20,22 @@ class NetworkConfig:
     Args:
         encoder: conv: strided convolutions; resnet: ResNet-18 (224 px); preactivation: the ResNet-18 of view prior
             learning.
-        channels: 4: colours and mask; 3: colours alone.
+        channels: 4: colours and mask; 3: colours alone; with preactivation they are still told from the background by
+            the mask, where there is one.
         encoder_widths: Channels after each convolution of ``conv``.
         encoder_hidden: Width of its hidden fully connected layers.
         code_dim: Length of the code.
         rectified_code: Make the code of ``conv`` non-negative, as the Neural Mesh Renderer has it.
-        decoder: mesh: an offset a vertex; symmetric: the same, mirrored at z = 0; bounded: the Neural Mesh Renderer's;
-            patches and patches_fc: those of view prior learning, on a cube sphere.
+        decoder: mesh: an offset a vertex; bounded: the Neural Mesh Renderer's; patches and patches_fc: those of view
+            prior learning, on a cube sphere.
+        symmetric: Every mesh is its own mirror image at z = 0.
         decoder_hidden: Widths of its hidden layers, where it has some.
         template: icosphere, cube_sphere, or the file of a closed mesh of about radius 1.
         texture: Paint the mesh too, with the decoders patches and patches_fc.
         discriminator_hidden: Widths of the pose discriminator.
         image_widths: Channels of the picture discriminator after each convolution.
-        class_conditional: Tell decoder and discriminator the category, as a one-hot vector.
+        class_conditional: Who is told the category, as a one-hot vector: none; the discriminator; both, it and the
+            decoder.
     """
 
     encoder: Literal["conv", "resnet", "preactivation"] = "conv"
@@ -41,13 +44,14 @@ class NetworkConfig:
     encoder_hidden: int = 1024
     code_dim: int = 512
     rectified_code: bool = False
-    decoder: Literal["mesh", "symmetric", "bounded", "patches", "patches_fc"] = "mesh"
+    decoder: Literal["mesh", "bounded", "patches", "patches_fc"] = "mesh"
+    symmetric: bool = False
     decoder_hidden: tuple[int, ...] = (1024, 2048)
     template: str = "icosphere"
     texture: bool = False
     discriminator_hidden: tuple[int, ...] = (256, 128)
     image_widths: tuple[int, ...] = ()
-    class_conditional: bool = False
+    class_conditional: Literal["none", "discriminator", "both"] = "none"
 
     def __post_init__(self) -> None:
         """Check that every layer has a width."""

@@ -125,8 +125,9 @@ def training_grids(
     world_from_camera: Float[Tensor, "n 3 4"],
     half_angle_deg: float | None,
     pictures: Float[Tensor, "n channels size size"],
-) -> tuple[Picture, Picture]:
-    """Return two squares of pictures, 5 x 5 of 25: the meshes from the pose of their pictures, and the pictures.
+    masks: Float[Tensor, "n height width"],
+) -> tuple[Picture, Picture, Picture]:
+    """Return three squares of pictures, 5 x 5 of 25: meshes from the pose of their pictures, pictures, and masks.
 
     Args:
         vertices: Of the predicted meshes.
@@ -134,10 +135,14 @@ def training_grids(
         world_from_camera: Of the pictures.
         half_angle_deg: Half the field of view; None: orthographic.
         pictures: RGB times mask, then the mask, in [0, 1].
+        masks: To be learned, in [0, 1].
     """
     made = draw_clay(vertices, faces, world_from_camera, half_angle_deg, pictures.shape[-1])
     columns = math.ceil(math.sqrt(len(made)))
-    return draw_grid(_rows(made, columns)), draw_grid(_rows([on_white(picture) for picture in pictures], columns))
+    given, wanted = (
+        [on_white(picture) for picture in some] for some in (pictures, masks[:, None].expand(-1, 3, -1, -1))
+    )
+    return draw_grid(_rows(made, columns)), draw_grid(_rows(given, columns)), draw_grid(_rows(wanted, columns))
 
 
 def six_sides(picture: UInt8[np.ndarray, "channels h w"], mesh: Mesh, size: int = 128) -> Picture:

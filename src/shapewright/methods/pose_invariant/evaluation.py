@@ -83,6 +83,8 @@ def evaluate(
     rows = shape_rows(pictures, found, num_points) | silhouette_rows(opened.method, pictures, found)
     table = mean_by_class(rows, pictures.categories)
     of_codes, notes = judge_codes(pictures, found)
+    of_training, why = _controls(opened, pictures)
+    notes += why
     by_object = {name: values.double().mean(1) for name, values in rows.items()}
     voxel_rule = padded(pictures.voxel_rule).name if pictures.voxels is not None else None
     result = {
@@ -101,7 +103,7 @@ def evaluate(
         "metrics": table["mean"] | of_codes,
         "notes": notes,
         "by_class": {name: row for name, row in table.items() if name != "mean"},
-        "controls": controls(opened.pictures("train"), pictures),
+        "controls": of_training,
         "items": [
             {"id": name, "class": category} | {metric: float(values[place]) for metric, values in by_object.items()}
             for place, (name, category) in enumerate(zip(pictures.ids, pictures.categories, strict=True))
@@ -115,6 +117,14 @@ def evaluate(
     write_mesh(opened.run.meshes / "mesh.glb", found.mesh(shown[0], 0))
     _write_run_report(opened, pictures, found, result, shown)
     return result
+
+
+def _controls(opened: TrainedRun, pictures: PictureSet) -> tuple[dict[str, float], list[str]]:
+    """Return what guesses from the training objects get, or why there are none: other pictures are judged without."""
+    try:
+        return controls(opened.pictures("train"), pictures), []
+    except UserError as error:
+        return {}, [f"There are no controls. {error.message}"]
 
 
 def _check_kind(opened: TrainedRun, pictures: PictureSet, data: Path) -> None:

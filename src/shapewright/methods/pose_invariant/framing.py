@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from shapewright.checks import check_range
+from shapewright.data.pascal3d import plain_crops, wide_crop, wide_size
 from shapewright.data.picture_sets import PictureSet
 from shapewright.errors import UserError
 from shapewright.io.images import read_mask, read_rgba
@@ -30,9 +31,9 @@ def framing_of(pictures: PictureSet) -> float:
     Raises:
         UserError: if all masks are empty.
     """
-    masks, total, count = pictures.learned_masks, 0, 0
+    total, count = 0, 0
     for start in range(0, len(pictures), OBJECTS_PER_CHUNK):
-        inside = masks[start : start + OBJECTS_PER_CHUNK] > 255 * THRESHOLD
+        inside = pictures.learned_masks(slice(start, start + OBJECTS_PER_CHUNK)) > 255 * THRESHOLD
         extents = [_extent(np.asarray(inside.any(axis=axis))) for axis in (-1, -2)]
         longer = np.maximum(*extents)
         total, count = total + int(longer.sum()), count + int((longer > 0).sum())
@@ -89,6 +90,32 @@ def unframed_picture(path: Path, size: int, mask_path: Path | None = None) -> Fl
         )
     _occupied(picture, mask_path or path)
     return torch.from_numpy(picture)
+
+
+def cut_photograph(path: Path, size: int, mask_path: Path | None = None) -> Float32[Tensor, "3 size size"]:
+    """Return the piece of a photograph that shows the object, cut as those of Pascal3D+ are, in [0, 1].
+
+    That is the box around the mask with 15 % of its size on each side, stretched to a square; what is around the object
+    stays.
+
+    Args:
+        path: The photograph, with transparency unless there is a mask.
+        size: Pixels along each side of the result.
+        mask_path: A picture of the same size, white where the object is.
+
+    Raises:
+        UserError: as :func:`framed_picture`.
+    """
+    ends = [_ends(inside) for inside in _occupied(_read_premultiplied(path, mask_path), mask_path or path)]
+    (top, bottom), (left, right) = ends
+    box = np.array([left, top, right - left, bottom - top], np.float64)
+    wide, share = wide_crop(np.ascontiguousarray(read_rgba(path)[..., :3]), box, wide_size(size))
+    return plain_crops(torch.from_numpy(wide)[None], torch.from_numpy(share)[None], size)[0].float() / 255
+
+
+def whole_photograph(path: Path) -> Float32[Tensor, "3 height width"]:
+    """Return all of a photograph, in [0, 1]."""
+    return torch.from_numpy(read_rgba(path)[..., :3]).permute(2, 0, 1).float() / 255
 
 
 def _read_premultiplied(path: Path, mask_path: Path | None) -> Float32[np.ndarray, "4 h w"]:

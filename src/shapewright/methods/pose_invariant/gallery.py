@@ -20,7 +20,6 @@ from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.io.video import write_video
 from shapewright.methods.pose_invariant.drawings import draw_strip, draw_views
-from shapewright.methods.pose_invariant.framing import framed_picture
 from shapewright.methods.pose_invariant.judging import judge_codes, predict
 from shapewright.methods.pose_invariant.trained import Split, TrainedRun
 
@@ -60,10 +59,8 @@ def interpolate(
             "this run's decoder is told one.",
             "Choose two pictures of one category.",
         )
-    # Photographs have no mask, and a run of colours alone leaves it out.
-    pictures = torch.stack([picture[: method.judged.channels] for picture in (first, second)])
     with torch.no_grad():
-        ends = method.judged.encode(pictures.to(method.device)).cpu()
+        ends = method.judged.encode(torch.stack([first, second]).to(method.device)).cpu()
     codes = interpolate_codes(ends[0], ends[1], steps, kind)
     out.mkdir(parents=True, exist_ok=True)
     written, meshes = [], decoded(opened, torch.stack(list(codes)), own)
@@ -173,7 +170,7 @@ def _picture(opened: TrainedRun, name: str, category: str | None) -> tuple[Float
     """
     if Path(name).is_file():
         place = opened.category_place(category)
-        return opened.coloured_as_data(framed_picture(Path(name), opened.method.kind.size, opened.framing_px)), place
+        return opened.read_picture(Path(name))[0], place
     stem, _, view = name.rpartition(":")
     known: list[str] = []
     for split in opened.splits():

@@ -30,6 +30,8 @@ from shapewright.rendering.rasterizer import rasterize
 F_SCORE_DISTANCE = 0.01
 TURNS_DEG = (90, 180)
 _CHUNK = 96
+# Their voxels are in memory at once.
+_OBJECTS_AT_ONCE = 16
 _MAJORITY = 0.5
 
 
@@ -81,12 +83,11 @@ def shape_rows(pictures: PictureSet, found: Predictions, num_points: int = 10_00
     """
     rows: dict[str, Tensor] = {}
     if pictures.voxels is not None:
-        truth = torch.tensor(pictures.voxels)[:, None]
-        rule = pictures.voxel_rule
-        kept, plain = _voxels(found, padded(rule)), _voxels(found, rule)
-        rows["voxel_iou_32"] = grid_iou(kept, truth)
-        rows["voxel_iou_32_unpadded"] = grid_iou(plain, truth)
-        rows["leak_share"] = (kept != plain).flatten(2).any(2).double()
+        parts = [
+            _voxel_rows(found.vertices[some.numpy()], found.faces, pictures.voxels[some.numpy()], pictures.voxel_rule)
+            for some in torch.arange(len(pictures)).split(_OBJECTS_AT_ONCE)
+        ]
+        rows |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if pictures.points is not None and num_points:
         rows |= _point_rows(pictures.points, found, num_points)
     return rows
@@ -97,7 +98,7 @@ def silhouette_rows(
 ) -> dict[str, Float[Tensor, "o v"]]:
     """Return the silhouette IoU from the side of the picture, and from sides 90 and 180 degrees away.
 
-    The novel sides exist where all objects were seen from the same ring of views. ``inside_out_share`` is the share of
+    The novel sides exist where all objects were seen from one ring of views. ``inside_out_share`` is the share of
     what the picture's side sees that is the back of a face: silhouettes do not care which way a surface looks.
 
     Args:
@@ -107,7 +108,7 @@ def silhouette_rows(
     """
     objects, views = _all_pictures(pictures)
     turns = {"silhouette_iou_input": 0}
-    if pictures.views.is_shared and pictures.num_views % 4 == 0:
+    if pictures.num_views % 4 == 0 and pictures.views.is_ring:
         turns |= {f"silhouette_iou_{turn}deg": pictures.num_views * turn // 360 for turn in TURNS_DEG}
     rows = {}
     with torch.no_grad():
@@ -173,11 +174,11 @@ def judge_codes(pictures: PictureSet, found: Predictions) -> tuple[dict[str, flo
             "code_norm": discrepancy.mean_norm,
             "code_spread": discrepancy.between_object_spread,
         }
-    if pictures.views.is_shared and pictures.num_views > 1:
+    if _have_common_views(pictures):
         shares = code_shares(found.codes)
         metrics |= {f"code_share_{name}": share for name, share in dataclasses.asdict(shares).items()}
     # Poses that training never had are in no bin.
-    if len(pictures) > 1 and pictures.num_views > 1 and bool((pictures.pose_bins >= 0).all()):
+    if len(pictures) > 1 and bool((pictures.pose_bins >= 0).all()):
         probe = nearest_mean_probe(found.codes, pictures.pose_bins)
         metrics |= {"pose_probe": probe.accuracy, "pose_probe_chance": probe.chance}
         if len(pictures) >= 5:
@@ -205,13 +206,13 @@ def controls(train: PictureSet, judged: PictureSet) -> dict[str, float]:
     means = {name: known[own].float().mean(0) > _MAJORITY for name, own in of_class.items() if own.any()}
     scores = [float(grid_iou(means[c], truth[i])) for i, c in enumerate(judged.categories) if c in means]
     result = {"voxel_iou_32_mean_shape": float(np.mean(scores))} if scores else {}
-    if judged.views.is_shared and train.views.is_shared and train.num_views == judged.num_views:
-        between = torch.stack([grid_iou(known, one) for one in truth])
-        found = []
-        for view in range(judged.num_views):
-            nearest = _overlaps(_flat_masks(judged, view), _flat_masks(train, view)).argmax(1)
-            found.append(between.gather(1, nearest[:, None]).mean())
-        result["voxel_iou_32_nearest_silhouette"] = float(torch.stack(found).mean())
+    if judged.views.is_like(train.views):
+        views = range(judged.num_views)
+        nearest = [_overlaps(_flat_masks(judged, view), _flat_masks(train, view)).argmax(1) for view in views]
+        scores = [
+            float(grid_iou(known[own], one).mean()) for own, one in zip(torch.stack(nearest, 1), truth, strict=True)
+        ]
+        result["voxel_iou_32_nearest_silhouette"] = float(np.mean(scores))
     return result
 
 
@@ -225,8 +226,20 @@ def mean_by_class(rows: dict[str, Float[Tensor, "o v"]], categories: Sequence[st
     return table
 
 
-def _voxels(found: Predictions, rule: VoxelRule) -> Bool[Tensor, "o v g g g"]:
-    return solid_voxels(found.vertices.flatten(0, 1), found.faces, rule).unflatten(0, found.vertices.shape[:2])
+def _voxel_rows(
+    vertices: Float[Tensor, "o v vertices 3"],
+    faces: Int64[Tensor, "faces 3"],
+    truth: Bool[np.ndarray, "o g g g"],
+    rule: VoxelRule,
+) -> dict[str, Float[Tensor, "o v"]]:
+    """Return how well the voxels of meshes agree with the true ones, by the rule and in a padded grid."""
+    flat, known = vertices.flatten(0, 1), torch.tensor(truth)[:, None]
+    kept, plain = (solid_voxels(flat, faces, one).unflatten(0, vertices.shape[:2]) for one in (padded(rule), rule))
+    return {
+        "voxel_iou_32": grid_iou(kept, known),
+        "voxel_iou_32_unpadded": grid_iou(plain, known),
+        "leak_share": (kept != plain).flatten(2).any(2).double(),
+    }
 
 
 def _point_rows(truth: Float[np.ndarray, "o n 3"], found: Predictions, num_points: int) -> dict[str, Tensor]:
@@ -255,7 +268,7 @@ def discrepancy_of(pictures: PictureSet, found: Predictions) -> MmdResult | str:
     Returns:
         The discrepancy, or in a sentence that there are no two such bins.
     """
-    if pictures.views.is_shared and pictures.num_views > 1:
+    if _have_common_views(pictures):
         return mean_pairwise_mmd(found.codes)
     bins, (objects, _) = pictures.pose_bins.flatten(), _all_pictures(pictures)
     known = bins >= 0  # poses that training never had are in no bin
@@ -263,6 +276,11 @@ def discrepancy_of(pictures: PictureSet, found: Predictions) -> MmdResult | str:
         return mean_binned_mmd(found.codes.flatten(0, 1)[known], bins[known], objects[known])
     except UserError as error:
         return error.message
+
+
+def _have_common_views(pictures: PictureSet) -> bool:
+    """Tell if there are several objects, seen from the same several sides."""
+    return pictures.views.is_shared and len(pictures) > 1 and pictures.num_views > 1
 
 
 def _all_pictures(pictures: PictureSet) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

@@ -81,7 +81,7 @@ class PoseInvariantMethod:
             torch.manual_seed(seed)
             self.model = Reconstructor(config.network, kind.size, len(kind.classes), dtype).to(device)
             self.adversary: Adversary | None = adversary_of(config, kind, dtype)
-            is_mirrored = config.network.decoder == "patches_fc"
+            is_mirrored = config.network.symmetric
             self.skin = Skin(self.model.told_dim, is_mirrored).to(device) if config.network.texture else None
         self.painter = Painter(config, kind)
         self.edges = edge_table(self.model.faces)
@@ -111,8 +111,8 @@ class PoseInvariantMethod:
         rate = learning_rate(self.config.optim, moment)
         codes = self.model.encode(batch.pictures)
         vertices = self.model.decode(codes, batch.classes)
-        told = self.model.tell(codes, batch.classes)
-        made = _Made(self, vertices, None if self.skin is None else self.skin(told))
+        texture = None if self.skin is None else self.skin(self.model.tell(codes, batch.classes))
+        made = _Made(self, vertices, texture)
         seen = made.pictures(batch.poses)
         terms = self._shape_terms(batch, codes, made, seen)
         if self.config.loss.cycle_weight:
@@ -120,6 +120,7 @@ class PoseInvariantMethod:
         values: dict[str, float] = {}
         stepped = ["encoder", "decoder", "texture"]
         if self.adversary is not None:
+            told = self.model.tell_discriminator(codes, batch.classes)
             turn = self.adversary.turn(_Sight(moment.step + 1, batch, told, made, seen))
             terms |= turn.terms
             values = turn.values
@@ -216,6 +217,12 @@ class PoseInvariantMethod:
         for network in self.modules["discriminator"].modules() if "discriminator" in self.modules else ():
             if isinstance(network, PoseDiscriminator) and original.num_bins == self.kind.num_bins:
                 network.load_state_dict(original.discriminator)
+
+    def start_encoder(self, weights: Mapping[str, Tensor]) -> None:
+        """Start the encoder from parameters that were learned elsewhere."""
+        for model in (self.model, self.average):
+            if model is not None:
+                model.encoder.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that an exact continuation needs; batches depend on the seed and the step alone."""

@@ -65,7 +65,7 @@ class Reconstructor(nn.Module):
     Args:
         config: Sizes.
         size: Pixels along each side of the pictures.
-        num_classes: Categories; the decoder is told which, where the settings say so.
+        num_classes: Categories; decoder and discriminator are told which, where the settings say so.
         dtype: Of the products of the encoder and the decoder.
     """
 
@@ -74,7 +74,8 @@ class Reconstructor(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.dtype = config.channels, dtype
-        self.num_told = num_classes if config.class_conditional else 0
+        self.num_told = num_classes if config.class_conditional == "both" else 0
+        self.num_told_discriminator = num_classes if config.class_conditional != "none" else 0
         self.told_dim = config.code_dim + self.num_told
         self.encoder = _encoder(config, size)
         self.decoder = _decoder(config, self.told_dim)
@@ -87,13 +88,21 @@ class Reconstructor(nn.Module):
 
     def encode(self, pictures: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n code"]:
         """Return the codes of pictures in [0, 1], colours first."""
-        pictures = pictures[:, : self.channels].contiguous(memory_format=torch.channels_last)
+        if not isinstance(self.encoder, PreactivationEncoder):
+            pictures = pictures[:, : self.channels]
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
         with torch.autocast(pictures.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.encoder(pictures).float()
 
     def tell(self, codes: Float[Tensor, "n code"], classes: Int64[Tensor, " n"]) -> Float[Tensor, "n told"]:
-        """Return the codes with the category appended, where the networks are told it."""
-        return torch.cat([codes, one_hot(classes, self.num_told).to(codes)], dim=1) if self.num_told else codes
+        """Return the codes as the decoder gets them: with the category appended, where it is told it."""
+        return _with_classes(codes, classes, self.num_told)
+
+    def tell_discriminator(
+        self, codes: Float[Tensor, "n code"], classes: Int64[Tensor, " n"]
+    ) -> Float[Tensor, "n told"]:
+        """Return the codes as a discriminator of codes gets them."""
+        return _with_classes(codes, classes, self.num_told_discriminator)
 
     @torch.no_grad()
     def reconstruct(
@@ -128,6 +137,10 @@ def template_of(config: NetworkConfig) -> Mesh:
     return read_mesh(path)
 
 
+def _with_classes(codes: Tensor, classes: Tensor, count: int) -> Tensor:
+    return torch.cat([codes, one_hot(classes, count).to(codes)], dim=1) if count else codes
+
+
 def _encoder(config: NetworkConfig, size: int) -> nn.Module:
     if config.encoder == "conv":
         try:
@@ -150,18 +163,18 @@ def _encoder(config: NetworkConfig, size: int) -> nn.Module:
 
 
 def _decoder(config: NetworkConfig, told: int) -> nn.Module:
-    if config.decoder == "mesh":
-        return MeshDecoder(told, config.decoder_hidden, template_of(config))
-    if config.decoder == "symmetric":
-        try:
-            return SymmetricMeshDecoder(told, config.decoder_hidden, template_of(config))
-        except ValueError as error:
-            raise UserError(
-                f"The template {config.template} has no mirror image at z = 0: {error}",
-                "Use the icosphere, or --network.decoder mesh.",
-            ) from error
-    if config.decoder == "bounded":
-        return BoundedMeshDecoder(told, config.decoder_hidden, template_of(config))
-    from shapewright.networks.patch_decoders import PatchDecoder
+    if config.decoder.startswith("patches"):
+        from shapewright.networks.patch_decoders import PatchDecoder
 
-    return PatchDecoder(told, is_convolutional=config.decoder == "patches")
+        return PatchDecoder(told, config.decoder == "patches", is_symmetric=config.symmetric)
+    template = template_of(config)
+    try:
+        if config.decoder == "bounded":
+            return BoundedMeshDecoder(told, config.decoder_hidden, template, config.symmetric)
+        kind = SymmetricMeshDecoder if config.symmetric else MeshDecoder
+        return kind(told, config.decoder_hidden, template)
+    except ValueError as error:
+        raise UserError(
+            f"The template {config.template} has no mirror image at z = 0: {error}",
+            "Use the icosphere, or leave --network.symmetric out.",
+        ) from error

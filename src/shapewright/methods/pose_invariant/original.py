@@ -30,7 +30,7 @@ from torch import Tensor
 
 from shapewright.errors import UserError
 from shapewright.geometry.icosphere import icosphere
-from shapewright.geometry.mirror_pairs import mirror_pairs
+from shapewright.geometry.mirror_pairs import mirror_pairs, mirror_partners
 from shapewright.geometry.published_frames import Frame, world_from_frame
 from shapewright.io.arrays import read_npz
 from shapewright.methods.pose_invariant.config import NetworkConfig
@@ -120,7 +120,7 @@ def read_original(folder: Path, checkpoint: str | None = None) -> OriginalNetwor
         network = replace(network, discriminator_hidden=_hidden(discriminator))
     frame: Frame = "pascal3d" if network.channels == 3 else "kato"
     if len(decoder["layers.4.bias"]) == _NUM_SYMMETRIC:
-        network = replace(network, decoder="symmetric")
+        network = replace(network, symmetric=True)
         decoder = _in_our_order(decoder_path, decoder, frame)
     else:
         decoder = _in_world(decoder_path, decoder, frame)
@@ -130,6 +130,18 @@ def read_original(folder: Path, checkpoint: str | None = None) -> OriginalNetwor
         first = "convolutions.0.weight"
         encoder = encoder | {first: encoder[first][:, [2, 1, 0, 3]]}
     return OriginalNetworks(network, image_size, num_bins, encoder, decoder, discriminator)
+
+
+def read_resnet(path: Path) -> State:
+    """Return the parameters of ``ResidualEncoder`` from a file of a ResNet-18, named as torchvision names them.
+
+    Args:
+        path: A state dict, such as that of a ResNet-18 trained on ImageNet; its 1000 classes are left out.
+
+    Raises:
+        UserError: if it is missing or damaged, or holds another network.
+    """
+    return _read_resnet(path, _load(path), "")
 
 
 def published_order() -> Int64[Tensor, " vertices"]:
@@ -157,8 +169,7 @@ def _in_world(path: Path, decoder: State, frame: Frame) -> State:
     A = world_from_frame(frame)
     partner = torch.arange(len(template))
     if torch.linalg.det(A) < 0:
-        pairs = mirror_pairs(template)
-        partner[pairs.positive], partner[pairs.mirrored] = pairs.mirrored, pairs.positive
+        partner = mirror_partners(template)
     line_of_vertex = published_order().argsort()[partner]
     turned = torch.einsum("ij,vjh->vih", A, weight.double().view(len(template), 3, -1)[line_of_vertex])
     offsets = (bias.double().view(-1, 3)[line_of_vertex] + template[partner]) @ A.T - template
@@ -250,12 +261,12 @@ def _read_encoder(path: Path) -> tuple[State, NetworkConfig, int]:
 def _read_resnet(path: Path, found: Mapping[str, Tensor], prefix: str) -> State:
     """Return the parameters of ``ResidualEncoder``.
 
-    The original names layers as torchvision does, after a prefix, and stores 1000 classes that it never uses.
+    The original names layers as torchvision does, after a prefix, and stores 1000 classes that nothing uses.
 
     Raises:
         UserError: if a parameter is missing, not known, of another shape or not finite.
     """
-    hint = f"{path.name} of the original is a ResNet-18 that takes 3 channels."
+    hint = "Give the state dict of a ResNet-18 that takes 3 channels."
     with torch.device("meta"):
         encoder = ResidualEncoder()
     state: State = {}

@@ -13,7 +13,6 @@ from shapewright.io.files import write_json
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.drawings import overlay, write_turntable
-from shapewright.methods.pose_invariant.framing import framed_picture, unframed_picture
 from shapewright.methods.pose_invariant.gallery import decoded
 from shapewright.methods.pose_invariant.pose_search import search_pose
 from shapewright.methods.pose_invariant.trained import TrainedRun
@@ -51,19 +50,17 @@ def reconstruct(
     """
     kind = opened.method.kind
     place = opened.category_place(category)
-    if framing:
-        seen = framed_picture(picture, kind.size, min(opened.framing_px, kind.size), mask)
-    else:
-        seen = unframed_picture(picture, kind.size, mask)
+    given, seen = opened.read_picture(picture, mask, framing)
     with torch.no_grad():
-        code = opened.method.judged.encode(opened.coloured_as_data(seen)[None].to(opened.method.device))
+        code = opened.method.judged.encode(given[None].to(opened.method.device))
     mesh = decoded(opened, code, place)[0]
     found = search_pose(mesh.vertices, mesh.faces, seen[3], opened.rig)
+    shown = given if opened.is_of_photographs else seen
     out.mkdir(parents=True, exist_ok=True)
     write_mesh(out / "mesh.obj", mesh)
     write_mesh(out / "mesh.glb", mesh)
     write_turntable(out, mesh)
-    write_image(out / "input.png", (255 * seen.permute(1, 2, 0).numpy()).round().astype(np.uint8))
+    write_image(out / "input.png", (255 * shown.permute(1, 2, 0).numpy()).round().astype(np.uint8))
     write_image(out / "overlay.png", overlay(seen, mesh, found.world_from_camera, kind.half_angle_deg))
     pose = {name: value for name, value in asdict(found).items() if name != "world_from_camera"}
     result = {

@@ -19,7 +19,13 @@ from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import BinTable
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
-from shapewright.methods.pose_invariant.framing import framing_of
+from shapewright.methods.pose_invariant.framing import (
+    cut_photograph,
+    framed_picture,
+    framing_of,
+    unframed_picture,
+    whole_photograph,
+)
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.pose_search import OrbitRig
@@ -72,11 +78,37 @@ class TrainedRun:
         """Return how far from the objects the cameras of its pictures stood, and how much they saw."""
         return OrbitRig(float(self.run.info["camera_distance"]), self.method.kind.half_angle_deg)
 
-    def coloured_as_data(self, picture: Float[Tensor, "4 size size"]) -> Float[Tensor, "4 size size"]:
-        """Return a picture of a person with its colours turned, where the run has learned from turned ones."""
-        if not self.config.data.invert_colours:
-            return picture
-        return torch.cat([picture[3:] - picture[:3], picture[3:]])
+    @property
+    def is_of_photographs(self) -> bool:
+        """Tell if it has learned from pictures without masks, whose background stays."""
+        return bool(self.run.info.get("photographs", self.config.augment == "moving_crops"))
+
+    def read_picture(
+        self, path: Path, mask: Path | None = None, framing: bool = True
+    ) -> tuple[Float[Tensor, "channels size size"], Float[Tensor, "4 size size"]]:
+        """Return a picture of a person as the encoder takes it, and as the masks of the training are framed.
+
+        Args:
+            path: With transparency unless there is a mask.
+            mask: A picture, bright where the object is.
+            framing: Crop to the object and scale it as in training; otherwise the picture must be framed like the data.
+
+        Returns:
+            given: Colours, and the mask where training had masks.
+            framed: RGB times mask, then the mask; both in [0, 1].
+
+        Raises:
+            UserError: if it cannot be read, does not tell where the object is, or has another size without framing.
+        """
+        size, turns = self.method.kind.size, self.config.data.invert_colours
+        if framing:
+            framed = framed_picture(path, size, min(self.framing_px, size), mask)
+        else:
+            framed = unframed_picture(path, size, mask)
+        if self.is_of_photographs:
+            given = cut_photograph(path, size, mask) if framing else whole_photograph(path)
+            return 1 - given if turns else given, framed
+        return torch.cat([framed[3:] - framed[:3], framed[3:]]) if turns else framed, framed
 
     def category_place(self, name: str | None) -> int:
         """Return the place of a category among those that it has learned.
@@ -134,6 +166,7 @@ def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, s
         "device": str(method.device),
         "seed": seed,
         "pictures": to_dict(method.kind),
+        "photographs": pictures.images.shape[2] == 3,
         "bin_table": None if pictures.bin_table is None else to_dict(pictures.bin_table),
         "framing_px": framing_of(pictures),
         "camera_distance": OrbitRig.of(pictures.views).distance,

@@ -41,9 +41,10 @@ from shapewright.methods.pose_invariant.judging import (
 )
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
-from shapewright.methods.pose_invariant.original import read_original
+from shapewright.methods.pose_invariant.original import read_original, read_resnet
 from shapewright.methods.pose_invariant.trained import bin_table_of, run_details
 from shapewright.metrics.mmd import MmdResult
+from shapewright.networks.residual_encoders import WIDTHS
 
 GRID_SIDE = 5
 # Held-out objects that are looked at while training.
@@ -55,7 +56,12 @@ BLIND = (
 
 
 def train(
-    config: PoseInvariantConfig, data: Path, out: Path, start: Start | None = None, original: Path | None = None
+    config: PoseInvariantConfig,
+    data: Path,
+    out: Path,
+    start: Start | None = None,
+    original: Path | None = None,
+    encoder_weights: Path | None = None,
 ) -> RunDir:
     """Learn from the pictures of a folder, in a new run folder.
 
@@ -65,9 +71,10 @@ def train(
         out: The run folder; new or empty.
         start: Device, seed, record.
         original: Checkpoint of the original program to start from; its sizes replace those of the settings.
+        encoder_weights: A ResNet-18 to start the encoder ``resnet`` from.
 
     Raises:
-        UserError: if the pictures, the checkpoint, the folder or the device cannot be used.
+        UserError: if the pictures, the weights, the folder or the device cannot be used.
         TrainingDiverged: if too many steps are not finite.
     """
     start = start or Start()
@@ -75,6 +82,7 @@ def train(
     device = resolve_device(start.device)
     RunDir.check_new(out, start.force)
     found = read_original(original) if original is not None else None
+    weights = _encoder_weights(config, encoder_weights, found is not None) if encoder_weights is not None else None
     if found is not None:
         sized = dataclasses.replace(config.data, image_size=found.image_size)
         config = dataclasses.replace(config, network=found.network, data=sized)
@@ -82,12 +90,29 @@ def train(
     method = prepare_method(config, pictures, data, device, start.seed)
     if found is not None:
         method.take_over(found)
+    if weights is not None:
+        method.start_encoder(weights)
     details = run_details(method, pictures, data, start.seed)
     callbacks = _callbacks(method, data, pictures, start.seed)
     run = RunDir.create(out, to_dict(config), start.command, details, start.force)
     run.log(f"{data}: {len(pictures)} objects, {pictures.num_views} pictures of each, {pictures.size} px.")
     Trainer(method, run, config.train, callbacks).fit()
     return run
+
+
+def _encoder_weights(config: PoseInvariantConfig, path: Path, has_original: bool) -> dict[str, Tensor]:
+    """Return the parameters to start the encoder from."""
+    if has_original:
+        raise UserError("Both --original and --encoder-weights say where the encoder starts.", "Leave one of them out.")
+    network = config.network
+    if (network.encoder, network.channels, network.code_dim) != ("resnet", 3, WIDTHS[-1]):
+        raise UserError(
+            f"{path} is for the encoder resnet with 3 channels and a code of {WIDTHS[-1]}, but the settings have "
+            f"{network.encoder}, {network.channels} and {network.code_dim}.",
+            f"Set --network.encoder resnet --network.channels 3 --network.code-dim {WIDTHS[-1]}, or a preset for "
+            "photographs.",
+        )
+    return read_resnet(path)
 
 
 def resume(run_path: Path, device: str = "auto") -> TrainResult:
@@ -238,7 +263,7 @@ class Media:
         self._method = method
         objects = torch.linspace(0, len(pictures) - 1, min(len(pictures), GRID_SIDE**2)).long()
         views = torch.arange(len(objects)) * 5 % pictures.num_views
-        self._shown = pictures.pictures(objects, views)
+        self._shown, self._masks = pictures.pictures(objects, views), pictures.masks(objects, views)
         self._poses = pictures.views.poses(objects, views)
         self._classes = method.kind.places([pictures.categories[place] for place in objects.tolist()])
 
@@ -249,9 +274,10 @@ class Media:
         model = self._method.judged
         vertices = model.reconstruct(self._shown, self._classes)[1]
         faces = model.faces.cpu()
-        made, given = training_grids(vertices, faces, self._poses, self._method.kind.half_angle_deg, self._shown)
-        write_image(trainer.run.media / f"gen_{trainer.step:06d}.png", made)
-        write_image(trainer.run.media / "gt.png", given)
+        half_angle = self._method.kind.half_angle_deg
+        grids = training_grids(vertices, faces, self._poses, half_angle, self._shown, self._masks)
+        for name, grid in zip((f"gen_{trainer.step:06d}", "input", "gt"), grids, strict=True):
+            write_image(trainer.run.media / f"{name}.png", grid)
         write_mesh(trainer.run.meshes / "training.obj", Mesh(vertices[0], faces))
 
 
@@ -307,5 +333,5 @@ class Validation:
         classes = self._method.kind.places(self._pictures.categories)[:, None].expand_as(bins)
         known = bins >= 0
         device = self._method.device
-        told = self._method.model.tell(found.codes[known].to(device), classes[known].to(device))
+        told = self._method.model.tell_discriminator(found.codes[known].to(device), classes[known].to(device))
         return adversary.accuracy(told, bins[known].to(device))
