@@ -212,9 +212,9 @@ def test_a_photograph_is_cut_as_those_of_the_data(tmp_path):
         given, framed = opened.read_picture(tmp_path / "photo.png", tmp_path / "mask.png")
         assert np.array_equal((255 * given).round().byte().numpy(), pictures.images[number, 0])
         assert framed.shape == (4, 64, 64)
-        reconstruct(opened, tmp_path / "photo.png", tmp_path / "out", tmp_path / "mask.png")
-        shown = np.asarray(Image.open(tmp_path / "out" / "input.png"))
-        assert np.array_equal(shown, pictures.images[number, 0].transpose(1, 2, 0))
+    reconstruct(opened, tmp_path / "photo.png", tmp_path / "out", tmp_path / "mask.png")
+    shown = np.asarray(Image.open(tmp_path / "out" / "input.png"))
+    assert np.array_equal(shown, pictures.images[2, 0].transpose(1, 2, 0))
     with torch.no_grad():
         code = opened.method.judged.encode(pictures.pictures(torch.tensor([2]), torch.tensor([0])))
     expected = gallery.decoded(opened, code)[0].vertices
