@@ -19,6 +19,16 @@ MESH_FORMATS = ("glb", "ply", "obj")
 SceneFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCENE")]
 
 
+def check_least(option: str, value: float | None, least: float) -> None:
+    """Raise unless an option is left out or at least so large.
+
+    Raises:
+        UserError: if it is smaller, or no number.
+    """
+    if value is not None and not value >= least:
+        raise UserError(f"{option} is {value}, but must be {least} or more.", f"Correct {option}.")
+
+
 def method_of(words: Sequence[str]) -> str:
     """Return the method of the run folder among the words of a command, as ``deep_sdf`` or ``deep_sdf/single``.
 

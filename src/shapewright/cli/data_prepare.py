@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from shapewright.cli.arguments import check_least
 from shapewright.cli.console import start_log
 
 SourceFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
@@ -39,6 +40,7 @@ def run(words: list[str]) -> None:
     """Run the verb."""
     options = tyro.cli(PrepareOptions, prog="shapewright data prepare", args=words)
     start_log()
+    check_least("--size", options.size, 1)
     from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 
     objects = prepare_pictures(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from shapewright.cli.arguments import check_least
 from shapewright.cli.console import start_log
 from shapewright.errors import UserError
 
@@ -65,6 +66,7 @@ def run(words: list[str]) -> None:
 
     if options.workers < 1:
         raise UserError(f"--workers must be at least 1, not {options.workers}.", "Each worker is a process.")
+    check_least("--seed", options.seed, 0)
     job = RenderJob(
         meshes=options.meshes,
         out=options.out,

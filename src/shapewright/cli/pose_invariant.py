@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shapewright.cli.arguments import MESH_FORMATS, Run, split_names
+from shapewright.cli.arguments import MESH_FORMATS, Run, check_least, split_names
 from shapewright.cli.console import print_rows, start_log
 from shapewright.cli.run_options import RunOptions, parse_run
 from shapewright.errors import UserError
@@ -72,6 +72,7 @@ def evaluate(
     start_log()
     if not runs:
         raise UserError("No run was given.", "Name one or more run folders: shapewright eval RUN1 RUN2")
+    check_least("--points", points, 0)
     from shapewright.io.files import atomic_write
     from shapewright.methods.pose_invariant.evaluation import evaluate as measure
     from shapewright.methods.pose_invariant.evaluation import metrics_text
@@ -160,6 +161,7 @@ def interpolate(options: Annotated[InterpolateOptions, tyro.conf.arg(name="")]) 
     from shapewright.methods.pose_invariant import gallery
     from shapewright.methods.pose_invariant.trained import TrainedRun
 
+    check_least("--steps", options.steps, 2)
     target = options.out or options.run / "media" / "interpolation"
     names = (options.first, options.second)
     opened = TrainedRun.open(options.run, options.checkpoint)
@@ -189,6 +191,7 @@ def embed(
     from shapewright.methods.pose_invariant import gallery
     from shapewright.methods.pose_invariant.trained import TrainedRun
 
+    check_least("--seed", seed, 0)
     opened = TrainedRun.open(run, checkpoint)
     metrics, paths = gallery.embed(opened, out or run / "media" / "embedding", method, split, seed)
     print_rows(metrics.items())

@@ -87,7 +87,7 @@ def parse_run(cls: type[Options], program: str, words: Sequence[str], presets: P
         usual: The preset where none is named.
 
     Raises:
-        UserError: if the preset is unknown.
+        UserError: if the preset is unknown, or settings do not go together.
         SystemExit: from the parser, with status 2, if an option is unknown or has a wrong value.
     """
     preset = _preset(words, usual)
@@ -99,7 +99,10 @@ def parse_run(cls: type[Options], program: str, words: Sequence[str], presets: P
     # The hints of the readers name the option as `data check` has it.
     words = ["--data.normalise" if word == "--normalise" else word for word in words]
     words = [word.capitalize() if word in ("true", "false") else word for word in words]
-    options = tyro.cli(cls, prog=program, args=words, default=default, config=(tyro.conf.AvoidSubcommands,))
+    try:
+        options = tyro.cli(cls, prog=program, args=words, default=default, config=(tyro.conf.AvoidSubcommands,))
+    except ValueError as error:
+        raise UserError(f"The settings are wrong: {error}", f"Correct them; `{program} --help` lists all.") from error
     return dataclasses.replace(options, config=_with_length(options))  # type: ignore[call-arg]
 
 

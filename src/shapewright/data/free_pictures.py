@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from shapewright.data.kato_renders import MANIFEST, Split, named_objects, read_optional
 from shapewright.data.picture_scaling import resize_bytes
-from shapewright.data.prepared_pictures import ClassArrays
+from shapewright.data.prepared_pictures import ClassArrays, check_half_angle
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import BinTable
 from shapewright.io.files import read_json
@@ -18,6 +18,9 @@ from shapewright.io.images import has_alpha, read_rgba
 
 CAMERAS = "cameras.json"
 WHOLE_SPHERE_DEG = (-90.0, 90.0)
+HINT = "Render the folder again."
+# A camera looks at the origin from at least so far away.
+_LEAST_DISTANCE = 1e-6
 
 
 def free_classes(folder: Path, split: Split) -> list[str]:
@@ -48,14 +51,20 @@ def read_free_class(folder: Path, name: str, split: Split, size: int) -> ClassAr
         raise UserError(f"{folder} has no object of {name} in {split}.", "Check the class and the set.")
     missing = [object_id for object_id in ids if object_id not in cameras["objects"]]
     if missing:
-        raise UserError(f"{folder / CAMERAS} has no cameras of {missing[0]}.", "Render the folder again.")
+        raise UserError(f"{folder / CAMERAS} has no cameras of {missing[0]}.", HINT)
     poses = {word: _poses(folder / CAMERAS, entry) for word, entry in cameras["objects"].items()}
     if len({len(rows) for rows in poses.values()}) > 1:
-        raise UserError(f"Objects in {folder} differ in the number of views.", "Render the folder again.")
+        raise UserError(f"Objects in {folder} differ in the number of views.", HINT)
     stacked = np.stack([poses[object_id] for object_id in ids])
     images = np.stack([_read_pictures(folder / "images", object_id, stacked.shape[1], size) for object_id in ids])
     every = list(poses)
     voxels = read_optional(folder / "voxels.npz", len(every))
+    points_path = folder / f"{name}_{split}_points.npz"
+    points = read_optional(points_path, len(ids))
+    if voxels is not None and voxels.shape[1:] != (32, 32, 32):
+        raise UserError(f"{folder / 'voxels.npz'} is {list(voxels.shape)}, not [objects, 32, 32, 32].", HINT)
+    if points is not None and (points.ndim != 3 or points.shape[2] != 3):
+        raise UserError(f"{points_path} is {list(points.shape)}, not [objects, points, 3].", HINT)
     are_shared = all((rows == stacked[0]).all() for rows in poses.values())
     views = np.arange(stacked.shape[1])
     return ClassArrays(
@@ -68,7 +77,7 @@ def read_free_class(folder: Path, name: str, split: Split, size: int) -> ClassAr
         len(views) if are_shared else 0,
         BinTable(elevations_deg=WHOLE_SPHERE_DEG),
         None if voxels is None else voxels[[every.index(object_id) for object_id in ids]].astype(bool),
-        read_optional(folder / f"{name}_{split}_points.npz", len(ids)),
+        points,
     )
 
 
@@ -99,8 +108,9 @@ def read_free_picture(path: Path, size: int) -> UInt8[np.ndarray, "4 size size"]
 
 def _read_cameras(path: Path) -> dict[str, Any]:
     cameras = read_json(path)
-    if not isinstance(cameras.get("objects"), dict) or not isinstance(cameras.get("half_angle_deg"), (int, float)):
-        raise UserError(f"{path} has no objects or no half_angle_deg.", "Render the folder again.")
+    if not isinstance(cameras.get("objects"), dict) or "half_angle_deg" not in cameras:
+        raise UserError(f"{path} has no objects or no half_angle_deg.", HINT)
+    check_half_angle(path, cameras["half_angle_deg"])
     return cameras
 
 
@@ -110,7 +120,9 @@ def _poses(path: Path, entry: Any) -> Float[np.ndarray, "views 3 4"]:
     except (KeyError, TypeError, ValueError):
         poses = np.zeros(0, np.float32)
     if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses) or not np.isfinite(poses).all():
-        raise UserError(f"{path} has cameras that are no 4x4 matrices.", "Render the folder again.")
+        raise UserError(f"{path} has cameras that are no 4x4 matrices.", HINT)
+    if not np.linalg.norm(poses[:, :3, 3], axis=1).min() > _LEAST_DISTANCE:
+        raise UserError(f"{path} has a camera within the object, at the origin.", HINT)
     return poses[:, :3]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from shapewright.checks import check_range
 from shapewright.data.capture import listed
 from shapewright.data.free_pictures import free_classes, read_free_class
 from shapewright.data.joined_arrays import JoinedArrays
@@ -23,7 +24,6 @@ from shapewright.data.prepared_pictures import BinWidths, prepared_classes, prep
 from shapewright.data.shapenet import SYNSETS
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import BinTable
-from shapewright.geometry.solid_voxels import rule_named
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,12 @@ class PictureOptions:
     invert_colours: bool = False
     lsm_axes: Literal["x y z", "original"] = "x y z"
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("image_size", self.image_size, 1)
+        check_range("azimuth_bin_deg", self.azimuth_bin_deg, 0.1, 360)
+        check_range("elevation_bin_deg", self.elevation_bin_deg, 0.1, 180)
+
 
 @dataclass(frozen=True)
 class PictureFormat:
@@ -94,7 +100,7 @@ def _read_prepared(
     folder: Path, name: str, split: Split, options: PictureOptions, table: BinTable | None
 ) -> PictureSet:
     pictures = read_prepared_class(folder, name, split).picture_set(name, _widths(options), table)
-    return replace(pictures, voxel_rule=rule_named(prepared_voxel_rule(folder)))
+    return replace(pictures, voxel_rule=prepared_voxel_rule(folder))
 
 
 def _widths(options: PictureOptions) -> BinWidths:

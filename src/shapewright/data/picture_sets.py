@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -184,6 +185,13 @@ class PictureSet:
     def classes(self) -> tuple[str, ...]:
         """Return the categories, sorted, each once."""
         return tuple(sorted(set(self.categories)))
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Return a name for files about each object: its own, after its category where two share one."""
+        count = Counter(self.ids)
+        named = zip(self.categories, self.ids, strict=True)
+        return tuple(word if count[word] == 1 else f"{category}_{word}" for category, word in named)
 
     def spread(self, count: int) -> PictureSet:
         """Return some objects alone, spread evenly over the set and so over its classes."""

@@ -6,6 +6,7 @@ where the data set has them ``_pose_bins.npy``, ``_angles.npy``, ``_points.npy``
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shutil
@@ -22,7 +23,7 @@ from shapewright.data.kato_renders import MANIFEST, SPLITS, Split, named_objects
 from shapewright.data.picture_sets import PictureSet, PictureViews, mirrored_row
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import LSM_ELEVATIONS_DEG, BinTable, count_view_bins, renumbered, view_bins
-from shapewright.geometry.solid_voxels import KATO32
+from shapewright.geometry.solid_voxels import KATO32, VoxelRule, rule_named
 from shapewright.io.files import file_sha256, read_json, write_error, write_json
 
 SCHEMA, LAYOUT = 1, "arrays"
@@ -262,9 +263,17 @@ def prepared_classes(folder: Path, split: Split) -> list[str]:
     return sorted(name for name, sets in named_objects(folder).items() if sets.get(source))
 
 
-def prepared_voxel_rule(folder: Path) -> str:
-    """Return the name of the rule by which the voxels of a folder were made."""
-    return str(read_json(folder / MANIFEST).get("voxel_rule", KATO32.name))
+def prepared_voxel_rule(folder: Path) -> VoxelRule:
+    """Return the rule by which the voxels of a folder were made.
+
+    Raises:
+        UserError: if ``dataset.json`` names another than the published ones.
+    """
+    name = str(read_json(folder / MANIFEST).get("voxel_rule", KATO32.name))
+    try:
+        return rule_named(name)
+    except ValueError as error:
+        raise UserError(f"{folder / MANIFEST}: {error}", "Prepare the folder again.") from error
 
 
 def stored_split(manifest: Mapping[str, Any], split: Split) -> Split:
@@ -285,7 +294,7 @@ def read_prepared_class(folder: Path, name: str, split: Split) -> ClassArrays:
     if not ids:
         raise UserError(f"{folder / MANIFEST} names no object of {name} in {split}.", "Check the class and the set.")
     stem = f"{name}_{source}_"
-    paths = {path.stem.removeprefix(stem): path for path in sorted(folder.glob(f"{stem}*.npy"))}
+    paths = {path.stem.removeprefix(stem): path for path in sorted(folder.glob(f"{glob.escape(stem)}*.npy"))}
     for kind in REQUIRED:
         if kind not in paths:
             raise UserError(f"{folder / f'{stem}{kind}.npy'} is missing.", "Prepare the folder again.")
@@ -293,10 +302,13 @@ def read_prepared_class(folder: Path, name: str, split: Split) -> ClassArrays:
     _check_arrays(folder / stem, arrays, len(ids))
     poses = manifest.get("pose_bins", {}).get(name, {})
     half_angle_deg = manifest.get("half_angle_deg")
+    if half_angle_deg is not None:
+        check_half_angle(folder / MANIFEST, half_angle_deg)
+    _check_poses(folder / stem, arrays, poses)
     return ClassArrays(
         arrays["images"],
         arrays["cameras"],
-        None if half_angle_deg is None else float(half_angle_deg),
+        half_angle_deg,
         ids,
         arrays.get("angles"),
         arrays.get("pose_bins"),
@@ -307,6 +319,28 @@ def read_prepared_class(folder: Path, name: str, split: Split) -> ClassArrays:
         arrays.get("targets"),
         {kind: array for kind, array in arrays.items() if kind not in KNOWN},
     )
+
+
+def check_half_angle(path: Path, value: Any) -> None:
+    """Raise unless a value of a file can be half a field of view, in degrees."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 90:
+        raise UserError(f"{path} has half_angle_deg {value!r}: it must lie between 0 and 90.", "Correct it.")
+
+
+def _check_poses(stem: Path, arrays: Mapping[str, np.ndarray], poses: Mapping[str, Any]) -> None:
+    """Raise unless cameras and angles are numbers, and bins are among those that ``dataset.json`` counts.
+
+    Bins of a table are numbered by it later.
+    """
+    for kind in ("cameras", "angles"):
+        if kind in arrays and not np.isfinite(arrays[kind]).all():
+            raise UserError(f"{stem}{kind}.npy holds values that are not finite.", "Prepare the folder again.")
+    bins, num_bins = arrays.get("pose_bins"), int(poses.get("count", 0))
+    if bins is not None and "euler_bins" not in poses and not ((bins >= 0) & (bins < num_bins)).all():
+        raise UserError(
+            f"{stem}pose_bins.npy holds bins from {bins.min()} to {bins.max()}, but {MANIFEST} counts {num_bins}.",
+            "Prepare the folder again.",
+        )
 
 
 def _bin_table(poses: Mapping[str, Any]) -> BinTable:

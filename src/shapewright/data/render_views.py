@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ from shapewright.data.render_pictures import LIGHT, SUPERSAMPLE
 from shapewright.data.render_sources import RenderSource, find_sources
 from shapewright.data.render_splits import SETS, split_sources
 from shapewright.errors import UserError
-from shapewright.io.files import file_sha256, write_error, write_json
+from shapewright.io.files import file_sha256, read_json, write_error, write_json
 
 progress_logger = logging.getLogger("shapewright.progress")
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ VOXEL_RULE = "kato32"
 FRAME = "right-handed, y up, as the mesh files; cameras x right, y down, z forward"
 # Of the stored voxels, in the order of the array's axes.
 VOXEL_AXES = {"kato": "Y -Z X", "lsm": "X Y Z", "free": "X Y Z"}
+
+_NOT_IN_FILE_NAMES = frozenset("/\\\0\n")
 
 Outcome = RenderedObject | str
 
@@ -114,16 +117,31 @@ def render_views(job: RenderJob) -> RenderResult:
 def _check_out(job: RenderJob) -> None:
     if job.out.exists() and not job.overwrite and not (job.out.is_dir() and not any(job.out.iterdir())):
         raise UserError(f"{job.out} is there already.", "Choose another --out, or add --overwrite to replace it.")
-    is_foreign = job.out.is_dir() and any(job.out.iterdir()) and not (job.out / DATASET).is_file()
-    if is_foreign or job.out.is_file():
+    found = [job.out] if job.out.is_file() or job.out.is_symlink() else _foreign_files(job.out)
+    if found:
         raise UserError(
-            f"{job.out} is something that `data render` did not write.", "Choose another --out; it is left alone."
+            f"{found[0]} is something that `data render` did not write.", "Choose another --out; it is left alone."
         )
+
+
+def _foreign_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not those of a rendered data set."""
+    facts = read_json(folder / DATASET) if (folder / DATASET).is_file() else {}
+    # What `data prepare` wrote has a layout.
+    own = {DATASET, *facts.get("files", {})} if "protocol" in facts and "layout" not in facts else set()
+    files = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [path for path in files if path.relative_to(folder).as_posix() not in own]
 
 
 def _check_names(sources: Sequence[RenderSource], protocol: RenderProtocol) -> None:
     names = Counter(source.name for source in sources)
     for source in sources:
+        for word in (source.shape_class, source.name):
+            if word in ("", ".", "..") or set(word) & _NOT_IN_FILE_NAMES:
+                raise UserError(
+                    f"{source.shape_class}/{source.name}: {word!r} cannot be a part of a file name.",
+                    "Rename the category or the object, in the folder or in the table.",
+                )
         if protocol.name == "free" and names[source.name] > 1:
             raise UserError(
                 f"Two categories have an object {source.name}; with free views its pictures would share names.",
@@ -187,7 +205,7 @@ def _finish(
     writer.finish(result.objects)
     for name, sets in result.objects.items():
         for kind in (kind for kind in SETS if not sets[kind]):
-            for path in writer.folder.glob(f"{name}_{kind}_*.npz"):
+            for path in writer.folder.glob(f"{glob.escape(f'{name}_{kind}_')}*.npz"):
                 path.unlink()
     files = sorted(path for path in writer.folder.rglob("*") if path.is_file())
     clusters = {f"{one.shape_class}/{one.name}": one.cluster for one in sources if one.cluster is not None}

@@ -21,7 +21,7 @@ from shapewright.errors import UserError
 from shapewright.io.files import append_line, atomic_write, read_json, write_error, write_json
 
 SCHEMA = 1
-FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "report.html", "log.txt")
+FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics.md", "report.html", "log.txt")
 LIBRARIES = ("torch", "numpy", "numba", "warp-lang", "safetensors")
 
 logger = logging.getLogger(__name__)

@@ -98,6 +98,18 @@ def append_line(path: Path, line: str) -> None:
         raise write_error(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def write_error(path: Path, error: OSError) -> UserError:
     """Return the ``UserError`` that says why ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -105,7 +117,9 @@ def write_error(path: Path, error: OSError) -> UserError:
             f"The disk is full: {path} could not be written ({_free_mebibytes(path)} MiB free).",
             "Free some space or choose another folder; what was written before is intact.",
         )
-    return UserError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is writable.")
+    return UserError(
+        f"Cannot write {path}: {error.strerror or error}.", "Check that the folder exists and is writable."
+    )
 
 
 def _free_mebibytes(path: Path) -> int:

@@ -16,7 +16,7 @@ from shapewright.analysis.embedding_picture import EmbeddingPlot, write_embeddin
 from shapewright.analysis.interpolate import interpolate_codes
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
-from shapewright.io.files import write_json
+from shapewright.io.files import make_folder, write_json
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.io.video import write_video
@@ -53,7 +53,7 @@ def interpolate(
         UserError: if a shape is unknown, or a code on the way has no surface.
     """
     codes = interpolate_codes(space.code(names[0]), space.code(names[1]), steps, kind)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written, frames = [], []
     for place, code in enumerate(codes):
         mesh = _surface(space, code)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shapewright.data.sdf_samples import ShapeKey, read_split
 from shapewright.errors import UserError
-from shapewright.io.files import atomic_write, write_json
+from shapewright.io.files import atomic_write, make_folder, write_json
 from shapewright.methods.deep_sdf.config import DecoderConfig, DeepSdfConfig
 from shapewright.methods.deep_sdf.model import Decoder
 from shapewright.methods.deep_sdf.specs import read_specs, specs_from_config
@@ -135,7 +135,7 @@ class OriginalExperiment:
             CODES: {**epoch, "latent_codes": {"weight": self.codes.detach().cpu().clone()}},
         }
         for kind, values in files.items():
-            _make_folder(folder / kind)
+            make_folder(folder / kind)
             for name in (str(self.epoch), LATEST):
                 _save(folder / kind / f"{name}.pth", values)
         curves = {
@@ -210,7 +210,7 @@ def write_code(path: Path, code: Float[Tensor, " code"]) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     _save(path, code.detach().cpu().clone().reshape(1, 1, -1))
 
 
@@ -302,13 +302,6 @@ def _save(path: Path, values: Any) -> None:
     buffer = io.BytesIO()
     torch.save(values, buffer)
     atomic_write(path, buffer.getvalue())
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {path}: {error.strerror}.", "Choose another folder.") from error
 
 
 def _entry(path: Path, name: str) -> tuple[int, Any]:

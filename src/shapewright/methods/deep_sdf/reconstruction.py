@@ -28,7 +28,7 @@ from shapewright.geometry.sampling import (
 )
 from shapewright.geometry.signed_distance import SignedDistance
 from shapewright.io.arrays import read_npz
-from shapewright.io.files import write_json
+from shapewright.io.files import make_folder, write_json
 from shapewright.io.images import write_image
 from shapewright.io.meshes import read_mesh, write_mesh
 from shapewright.io.point_clouds import read_point_cloud, scan_kind
@@ -135,7 +135,7 @@ def reconstruct(space: ShapeSpace, source: Path, out: Path, config: ReconstructC
             config.fit_pose,
             config.num_hypotheses,
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     meshes = [
         _write_hypothesis(space, known, posed, (decoder, place), out, config)
         for place in range(posed.fit.codes.shape[1])

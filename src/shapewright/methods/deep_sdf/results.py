@@ -18,6 +18,7 @@ from torch import Tensor
 
 from shapewright.errors import UserError
 from shapewright.io.arrays import read_npz, write_npz
+from shapewright.io.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def write_code(path: Path, stored: StoredCode) -> None:
         "checkpoint": np.int64(stored.checkpoint),
         **{f"refined.{name}": value.numpy() for name, value in stored.refined.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_npz(path, arrays)
 
 

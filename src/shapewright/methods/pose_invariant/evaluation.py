@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shapewright.data.capture import listed
 from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.checkpoint import score_of
 from shapewright.errors import UserError
@@ -113,7 +114,7 @@ def evaluate(
     atomic_write(opened.run.path / "metrics.md", metrics_text([(opened.run.path.name, result)]).encode())
     shown = np.linspace(0, len(pictures) - 1, min(SHOWN_OBJECTS, len(pictures))).astype(int).tolist()
     for place in shown:
-        write_mesh(opened.run.meshes / f"{pictures.ids[place]}.obj", found.mesh(place, 0))
+        write_mesh(opened.run.meshes / f"{pictures.file_names[place]}.obj", found.mesh(place, 0))
     write_mesh(opened.run.meshes / "mesh.glb", found.mesh(shown[0], 0))
     _write_run_report(opened, pictures, found, result, shown)
     return result
@@ -139,6 +140,12 @@ def _check_kind(opened: TrainedRun, pictures: PictureSet, data: Path) -> None:
         raise UserError(
             f"The pictures of {data} have {there} channels, but {opened.run.path} takes {channels}.",
             "Give pictures with masks with --data, or train with --network.channels 3.",
+        )
+    unknown = [name for name in pictures.classes if name not in kind.classes]
+    if unknown and opened.method.judged.num_told:
+        raise UserError(
+            f"{data} has {listed(unknown)}, which {opened.run.path} has not learned; its decoder is told the category.",
+            f"It has learned {listed(list(kind.classes))}.",
         )
     if pictures.views.half_angle_deg != kind.half_angle_deg:
         raise UserError(

@@ -19,7 +19,7 @@ from shapewright.io.images import read_mask, read_rgba
 # The object is where its mask is above one half.
 THRESHOLD = 127.5 / 255
 OBJECTS_PER_CHUNK = 64
-MASK_HINT = "Cut the object out and save it as PNG or WebP with transparency, or give its mask as a second picture."
+MASK_HINT = "Cut the object out and save it as PNG or WebP with transparency, or give its mask with --mask."
 
 
 def framing_of(pictures: PictureSet) -> float:

@@ -16,6 +16,7 @@ from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.config import suggestion
 from shapewright.errors import UserError
 from shapewright.geometry.mesh import Mesh
+from shapewright.io.files import make_folder
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.io.video import write_video
@@ -62,7 +63,7 @@ def interpolate(
     with torch.no_grad():
         ends = method.judged.encode(torch.stack([first, second]).to(method.device)).cpu()
     codes = interpolate_codes(ends[0], ends[1], steps, kind)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written, meshes = [], decoded(opened, torch.stack(list(codes)), own)
     for place, mesh in enumerate(meshes):
         write_mesh(out / f"step_{place:03d}.glb", mesh)
@@ -106,7 +107,7 @@ def embed(
     title = f"{opened.run.path.name}: codes of {len(views)} pictures ({opened.config.mode}, step {opened.step})"
     told = [f"{name} {metrics[name]:.3f}" for name in ("mmd", "mmd_floor", "pose_probe") if name in metrics]
     note = "  ".join(told + notes)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(stem.parent)
     return metrics, write_pose_map(stem, plot, title, note)
 
 
@@ -143,7 +144,7 @@ def export(
     for place, name in enumerate(pictures.ids):
         if not ids or name in ids:
             for suffix in formats:
-                written.append(opened.run.meshes / f"{name}.{suffix}")
+                written.append(opened.run.meshes / f"{pictures.file_names[place]}.{suffix}")
                 write_mesh(written[-1], found.mesh(place, view))
     return written
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shapewright.io.files import write_json
+from shapewright.io.files import make_folder, write_json
 from shapewright.io.images import write_image
 from shapewright.io.meshes import write_mesh
 from shapewright.methods.pose_invariant.drawings import overlay, write_turntable
@@ -56,7 +56,7 @@ def reconstruct(
     mesh = decoded(opened, code, place)[0]
     found = search_pose(mesh.vertices, mesh.faces, seen[3], opened.rig)
     shown = given if opened.is_of_photographs else seen
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_mesh(out / "mesh.obj", mesh)
     write_mesh(out / "mesh.glb", mesh)
     write_turntable(out, mesh)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from shapewright.data.kato_renders import MANIFEST
 from shapewright.data.picture_folders import has_split, open_pictures
 from shapewright.data.picture_sets import PictureSet
 from shapewright.engine.checkpoint import load_checkpoint
@@ -18,6 +19,7 @@ from shapewright.engine.device import prepare_process, resolve_device
 from shapewright.engine.run_dir import RunDir
 from shapewright.errors import UserError
 from shapewright.geometry.pose_bins import BinTable
+from shapewright.io.files import file_sha256
 from shapewright.methods.pose_invariant.config import PoseInvariantConfig
 from shapewright.methods.pose_invariant.framing import (
     cut_photograph,
@@ -137,8 +139,10 @@ class TrainedRun:
         """Return a set of the pictures that it learned from, or of others; bins of poses are those of its training.
 
         Raises:
-            UserError: if they are missing, or of another size.
+            UserError: if they are missing, of another size, or not those that it learned from any more.
         """
+        if data is None:
+            check_data(self.run)
         seed = int(self.run.info["seed"])
         return open_pictures(data or self.data, split, self.config.data, seed, bin_table_of(self.run))
 
@@ -152,6 +156,20 @@ class TrainedRun:
         return next(iter(self.splits(data)), "train")
 
 
+def check_data(run: RunDir) -> None:
+    """Raise if the folder of a run's pictures holds others than those that it has learned from.
+
+    The manifest names all files with their sums; Kato's own files have none, and an old run does not know it.
+    """
+    known, data = run.info.get("manifest_sha256"), Path(run.info["data"])
+    if known is not None and (data / MANIFEST).is_file() and file_sha256(data / MANIFEST) != known:
+        raise UserError(
+            f"{data / MANIFEST} is not what {run.path} was trained with: the pictures were made anew since, "
+            "and objects of the training may be among those to judge by.",
+            "Make them as they were, or train anew; `eval --data` judges other pictures.",
+        )
+
+
 def bin_table_of(run: RunDir) -> BinTable | None:
     """Return what the pose bins of a run's training are numbered by; None: by the views, or the run is an old one."""
     known = run.info.get("bin_table")
@@ -163,6 +181,7 @@ def run_details(method: PoseInvariantMethod, pictures: PictureSet, data: Path, s
     return {
         "method": "pose_invariant",
         "data": str(data.resolve()),
+        "manifest_sha256": file_sha256(data / MANIFEST) if (data / MANIFEST).is_file() else None,
         "device": str(method.device),
         "seed": seed,
         "pictures": to_dict(method.kind),

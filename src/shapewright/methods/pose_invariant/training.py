@@ -42,7 +42,7 @@ from shapewright.methods.pose_invariant.judging import (
 from shapewright.methods.pose_invariant.method import PoseInvariantMethod
 from shapewright.methods.pose_invariant.model import PictureKind
 from shapewright.methods.pose_invariant.original import read_original, read_resnet
-from shapewright.methods.pose_invariant.trained import bin_table_of, run_details
+from shapewright.methods.pose_invariant.trained import bin_table_of, check_data, run_details
 from shapewright.metrics.mmd import MmdResult
 from shapewright.networks.residual_encoders import WIDTHS
 
@@ -119,12 +119,13 @@ def resume(run_path: Path, device: str = "auto") -> TrainResult:
     """Go on with a run from its latest checkpoint that is whole.
 
     Raises:
-        UserError: if the folder is no run, holds no checkpoint, or its pictures are gone.
+        UserError: if the folder is no run, holds no checkpoint, or its pictures are gone or not what they were.
     """
     prepare_process()
     run = RunDir.open(run_path)
     config = from_dict(PoseInvariantConfig, run.config)
     load_checkpoint(run)
+    check_data(run)
     seed, data = int(run.info["seed"]), Path(run.info["data"])
     pictures = open_pictures(data, "train", config.data, seed, bin_table_of(run))
     method = prepare_method(config, pictures, data, resolve_device(device), seed)
