@@ -143,6 +143,49 @@ def test_meshes_are_exported_and_pictures_of_a_surface_are_not_drawn(run, capsys
     assert "pose_invariant" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "prior", "--loss.code-prior-weight", "0"], "The mode prior needs loss.code_prior_weight"),
+        (["--media-every", "0"], "media_every"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(words, message, run, tmp_path, capsys):
+    data = json.loads((run / "run.json").read_text())["data"]
+    assert main(["train", "pose_invariant", "--data", data, "--out", str(tmp_path / "no"), *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_setting_of_a_part_that_cannot_be_is_refused_by_the_parser(run, tmp_path, capsys):
+    data = json.loads((run / "run.json").read_text())["data"]
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "pose_invariant", "--data", data, "--out", str(tmp_path / "no"), "--data.image-size", "0"])
+    assert caught.value.code == 2
+    assert "image_size must lie in [1, inf], got 0" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_numbers_that_are_too_small_and_folders_that_are_files_are_one_sentence(run, photo, tmp_path, capsys):
+    pair = [str(run), str(photo), str(photo)]
+    for words, message in (
+        (["interpolate", *pair, "--steps", "1"], "--steps is 1, but must be 2 or more"),
+        (["eval", str(run), "--points", "-3"], "--points is -3, but must be 0 or more"),
+        (["embed", str(run), "--seed", "-1"], "--seed is -1, but must be 0 or more"),
+        (
+            ["data", "prepare", str(run), "--format", "kato", "--size", "0", "--out", str(tmp_path / "no")],
+            "--size is 0",
+        ),
+        (["interpolate", *pair, "--out", str(photo / "way")], f"Cannot write {photo / 'way'}: "),
+        (["reconstruct", str(photo), "--run", str(run), "--out", str(photo)], f"Cannot write {photo}: "),
+        (["embed", str(run), "--method", "pca", "--out", str(photo / "map")], f"Cannot write {photo}: "),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_missing_class_is_told_with_those_that_are_there(run, tmp_path, capsys):
     data = json.loads((run / "run.json").read_text())["data"]
     words = ["train", "pose_invariant", "--data", data, "--out", str(tmp_path / "no"), "--data.classes", "car"]

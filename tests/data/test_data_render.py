@@ -1,9 +1,11 @@
 """Rendering of data sets: the files of published layouts, what their pictures show, and nothing half-written."""
 
+import csv
 import errno
 import hashlib
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from scipy.io import loadmat
 
 from shapewright.cli.main import main
 from shapewright.data import render_views as job_module
+from shapewright.data.picture_folders import PictureOptions, open_pictures
+from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
+from shapewright.data.prepared_pictures import changed_files
 from shapewright.data.render_files import ArraySpool
 from shapewright.data.render_object import FREE, KATO, LSM, normalised, read_source, render_object, turns_to_back
 from shapewright.data.render_pictures import LIGHT, draw_pictures
@@ -338,6 +343,45 @@ def test_what_is_there_is_kept_unless_it_is_to_be_replaced(meshes, tmp_path, mon
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
 
 
+def test_what_lies_beside_the_data_is_not_removed_with_it(meshes, tmp_path):
+    out = tmp_path / "data"
+    render_views(job(meshes, out))
+    (out / "pictures").mkdir()
+    (out / "pictures" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt is something that `data render` did not write"):
+        render_views(job(meshes, out, overwrite=True))
+    assert (out / "pictures" / "mine.txt").read_text() == "mine"
+    shutil.rmtree(out / "pictures")
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(UserError, match="link is something"):
+        render_views(job(meshes, tmp_path / "link", overwrite=True))
+    prepared = tmp_path / "prepared"
+    prepare_pictures(PrepareJob(source=out, out=prepared, source_format="kato"))
+    with pytest.raises(UserError, match="did not write"):
+        render_views(job(meshes, prepared, overwrite=True))
+    assert changed_files(prepared) == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "..", "a/b", "a\nb"])
+def test_categories_that_are_no_names_of_files_are_refused(name, meshes, tmp_path):
+    with (meshes / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("category", "key"), (name, "chair"), (name, "egg")])
+    with pytest.raises(UserError, match="cannot be a part of a file name"):
+        render_views(job(meshes, tmp_path / "data"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shapes"]
+
+
+def test_brackets_in_a_category_stand_for_themselves(meshes, tmp_path):
+    with (meshes / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("category", "key"), ("c[1]", "chair"), ("c[1]", "egg")])
+    out = tmp_path / "data"
+    render_views(job(meshes, out))
+    assert not list(out.glob("*_test_*"))
+    assert open_pictures(out, "train", PictureOptions()).categories == ("c[1]", "c[1]")
+    prepare_pictures(PrepareJob(source=out, out=tmp_path / "prepared", source_format="kato"))
+    assert open_pictures(tmp_path / "prepared", "train", PictureOptions()).categories == ("c[1]", "c[1]")
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(meshes, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -357,6 +401,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(meshes, tmp_path, monkeypatch):
         (["--protocol", "free", "--size", "0"], "--size must be from 8"),
         (["--protocol", "kato", "--split", ".5,.5"], "--split .5,.5 is no division"),
         (["--protocol", "kato", "--workers", "0"], "--workers must be at least 1"),
+        (["--protocol", "kato", "--seed", "-1"], "--seed is -1, but must be 0 or more"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(words, message, meshes, tmp_path, capsys):

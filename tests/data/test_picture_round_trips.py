@@ -91,6 +91,40 @@ def test_bins_of_free_views_are_the_same_in_all_sets(folder, tmp_path, capsys):
     assert [pictures.num_bins for pictures in sets] == [216, 216]
 
 
+@pytest.mark.parametrize("half_angle_deg", ["x", True, -3, 90, None])
+def test_free_pictures_need_a_field_of_view(half_angle_deg, folder, tmp_path, capsys):
+    out = render(folder, tmp_path, "free", "--views", "2", "--size", "32")
+    cameras = json.loads((out / "cameras.json").read_text())
+    (out / "cameras.json").write_text(json.dumps(cameras | {"half_angle_deg": half_angle_deg}))
+    with pytest.raises(UserError, match="must lie between 0 and 90"):
+        open_pictures(out, "train", PictureOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("voxels.npz", (2, 16, 16, 16), r"not \[objects, 32, 32, 32\]"),
+        ("car_train_points.npz", (2, 3), r"not \[objects, points, 3\]"),
+    ],
+)
+def test_voxels_and_points_of_free_pictures_have_their_shapes(name, shape, message, folder, tmp_path, capsys):
+    out = render(folder, tmp_path, "free", "--views", "2", "--size", "32")
+    np.savez_compressed(out / name, np.zeros(shape, np.float32))
+    with pytest.raises(UserError, match=message):
+        open_pictures(out, "train", PictureOptions())
+
+
+def test_a_camera_at_the_origin_is_refused(folder, tmp_path, capsys):
+    out = render(folder, tmp_path, "free", "--views", "2", "--size", "32")
+    cameras = json.loads((out / "cameras.json").read_text())
+    for entry in cameras["objects"].values():
+        for row in range(3):
+            entry["world_from_camera"][1][row][3] = 0
+    (out / "cameras.json").write_text(json.dumps(cameras))
+    with pytest.raises(UserError, match="a camera within the object"):
+        open_pictures(out, "train", PictureOptions())
+
+
 def test_free_pictures_need_alpha_and_cameras(folder, tmp_path, capsys):
     out = render(folder, tmp_path, "free", "--views", "2", "--size", "32")
     one = next((out / "images").glob("*_1.png"))

@@ -226,6 +226,9 @@ def cut(path):
         ("cameras", lambda path: np.save(path, np.zeros((2, 24, 3, 4), np.float32)), "2 rows for 3 objects"),
         ("pose_bins", os.remove, "pose_bins.npy is missing"),
         ("voxels", lambda path: np.save(path, np.zeros((3, 16, 16, 16), bool)), "does not fit the 3 objects"),
+        ("cameras", lambda path: np.save(path, np.full((1, 24, 3, 4), np.nan, np.float32)), "not finite"),
+        ("pose_bins", lambda path: np.save(path, np.full((3, 24), 99)), "from 99 to 99, but dataset.json counts 24"),
+        ("pose_bins", lambda path: np.save(path, np.full((3, 24), -1)), "from -1 to -1, but dataset.json counts 24"),
     ],
 )
 def test_a_damaged_folder_is_one_sentence(tmp_path, name, spoil, message):
@@ -235,3 +238,21 @@ def test_a_damaged_folder_is_one_sentence(tmp_path, name, spoil, message):
     with pytest.raises(UserError, match=message):
         read_prepared_class(out, "02958343", "train")
     assert changed_files(out) == [f"02958343_train_{name}.npy"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"half_angle_deg": "x"}, "half_angle_deg 'x'"),
+        ({"half_angle_deg": True}, "half_angle_deg True"),
+        ({"half_angle_deg": -3}, "half_angle_deg -3"),
+        ({"voxel_rule": "mine"}, "no voxel rule 'mine'; known: kato32,"),
+        ({"pose_bins": {}}, "counts 0"),
+    ],
+)
+def test_wrong_facts_of_a_folder_are_one_sentence(tmp_path, facts, message):
+    write_kato(tmp_path / "src")
+    out = prepared(tmp_path, "kato")
+    (out / "dataset.json").write_text(json.dumps(manifest(out) | facts))
+    with pytest.raises(UserError, match=message):
+        open_pictures(out, "train", PictureOptions())

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shapewright.data.picture_folders import PictureOptions, open_pictures
+from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.engine.config import from_dict, to_dict
 from shapewright.engine.schedule import Moment, TrainConfig
 from shapewright.engine.start import Start
@@ -218,6 +219,34 @@ def test_meshes_of_the_data_are_exported(trained):
         gallery.export(TrainedRun.open(trained), ("obj",), ids=["nothing"])
     with pytest.raises(UserError, match="no view 24"):
         gallery.export(TrainedRun.open(trained), ("obj",), view=24)
+
+
+def test_objects_of_one_name_in_two_categories_have_files_of_their_own(trained, eggs, tmp_path, monkeypatch):
+    pictures = open_pictures(eggs, "test", PictureOptions())
+    ids, categories = ("a", "a", "b"), ("egg", "stone", "stone")
+    twins = dataclasses.replace(pictures, ids=ids, categories=categories)
+    monkeypatch.setattr(TrainedRun, "pictures", lambda self, split, data=None: twins)
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("*.obj"))
+    paths = gallery.export(TrainedRun.open(run), ("obj",))
+    assert [path.name for path in paths] == ["egg_a.obj", "stone_a.obj", "b.obj"]
+    assert [path for path in paths if not path.is_file()] == []
+    for path in paths:
+        path.unlink()
+    evaluate(run, num_points=0)
+    assert {path.name for path in (run / "meshes").glob("*.obj")} == {path.name for path in paths}
+
+
+def test_pictures_that_were_made_anew_are_not_mistaken_for_those_of_the_training(tmp_path):
+    data = write_ellipsoids(tmp_path / "src")
+    prepare_pictures(PrepareJob(source=data, out=tmp_path / "data", source_format="kato"))
+    run = train(small(), tmp_path / "data", tmp_path / "run", START).path
+    evaluate(run, num_points=0)
+    shutil.rmtree(tmp_path / "data")
+    prepare_pictures(PrepareJob(source=write_ellipsoids(data, 1), out=tmp_path / "data", source_format="kato"))
+    for again in (lambda: evaluate(run, num_points=0), lambda: resume(run, "cpu")):
+        with pytest.raises(UserError, match="the pictures were made anew since"):
+            again()
+    assert evaluate(run, num_points=0, data=tmp_path / "data")
 
 
 def test_the_way_between_two_pictures_is_drawn(trained, tmp_path):

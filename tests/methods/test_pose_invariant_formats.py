@@ -257,6 +257,16 @@ def test_only_the_discriminator_is_told_the_category_of_published_pictures(tmp_p
     assert both == [plain + 2 * 8, told]
 
 
+def test_a_decoder_that_is_told_the_category_judges_none_that_it_has_not_learned(tmp_path):
+    for name, split in (("car", "train"), ("chair", "train"), ("car", "test"), ("dog", "test")):
+        write_kato(tmp_path / ("data" if split == "train" else "other"), name, split)
+    for mode in ("both", "none"):
+        run_on(tmp_path / "data", "kato", tmp_path / mode, class_conditional=mode)
+    with pytest.raises(UserError, match=r"has dog, which .* has not learned; its decoder is told the category"):
+        evaluate(tmp_path / "both", num_points=0, data=tmp_path / "other")
+    assert evaluate(tmp_path / "none", num_points=0, data=tmp_path / "other")
+
+
 @pytest.mark.parametrize("decoder", ["mesh", "bounded", "patches", "patches_fc"])
 def test_every_decoder_can_be_symmetric(tmp_path, decoder):
     write_kato(tmp_path / "data")
