@@ -1,5 +1,6 @@
 import logging
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,16 @@ def test_objects_without_pictures_are_left_out_with_a_warning(tmp_path, caplog):
     assert "1 objects of 02958343 in train have no pictures" in caplog.text
 
 
+def test_points_of_objects_without_pictures_are_left_out_too(tmp_path):
+    write_lsm(tmp_path, sets={"train": ["a", "b"]})
+    points = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
+    np.savez(tmp_path / "02958343_train_points.npz", points)
+    shutil.rmtree(tmp_path / "renders" / "02958343" / "a")
+    arrays = read_lsm_class(tmp_path, "02958343", "train", 56)
+    assert arrays.ids == ("b",)
+    assert arrays.points.tolist() == points[1:].tolist()
+
+
 def test_without_voxels_there_is_nothing_to_judge_by(tmp_path, caplog):
     write_lsm(tmp_path, has_voxels=False)
     with caplog.at_level(logging.WARNING):
@@ -107,6 +118,11 @@ def other_size(where):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(where / "render_0.png")
 
 
+def not_square(where):
+    Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(where / "render_0.png")
+    Image.fromarray(np.zeros((8, 6), np.uint8)).save(where / "depth_0.png")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -114,6 +130,7 @@ def other_size(where):
         (drop_depth, r"depth_1\.png does not exist"),
         (fewer_views, "has 3 views, but a has 5"),
         (other_size, "differ in size"),
+        (not_square, r"render_0\.png is 6x8, but must be square"),
     ],
 )
 def test_what_is_not_of_the_format_is_one_sentence(tmp_path, spoil, message):

@@ -11,7 +11,7 @@ from shapewright.data.picture_check import check_picture_folder, is_picture_fold
 from shapewright.data.picture_folders import PictureOptions, open_pictures
 from shapewright.data.prepare_pictures import PrepareJob, prepare_pictures
 from shapewright.errors import UserError
-from shapewright.geometry.solid_voxels import KATO32, PASCAL32, VPL32, stored_axes
+from shapewright.geometry.solid_voxels import KATO32, KATO32_PADDED, PASCAL32, VPL32, stored_axes
 from tests.data.picture_files import disks, write_kato, write_lsm, write_pascal
 
 
@@ -62,6 +62,28 @@ def test_a_good_folder_passes_and_declared_axes_win(tmp_path, capsys):
     assert scores.verdict() == "as declared"
     assert is_picture_folder(tmp_path)
     assert not is_picture_folder(tmp_path / "none")
+
+
+def test_without_a_set_to_train_on_a_folder_is_not_ready(tmp_path):
+    write_solids(tmp_path, "test")
+    assert list(check_picture_folder(tmp_path).errors) == ["there is no set to train on"]
+
+
+def test_full_grids_are_doubtful_and_empty_ones_are_errors(tmp_path):
+    write_solids(tmp_path)
+    grid = np.stack([np.ones((32, 32, 32), bool), np.zeros((32, 32, 32), bool), solid(2)])
+    np.savez(tmp_path / "02958343_train_voxels.npz", stored_axes(grid, "kato"))
+    report = check_picture_folder(tmp_path)
+    assert report.warnings["voxels fill the whole grid"] == ["02958343 train 02958343_train_00000"]
+    assert report.errors["voxels are empty"] == ["02958343 train 02958343_train_00001"]
+
+
+def test_voxels_are_named_by_the_rule_that_made_them(tmp_path):
+    write_solids(tmp_path / "raw")
+    prepare_pictures(PrepareJob(source=tmp_path / "raw", out=tmp_path / "data", source_format="kato"))
+    path = tmp_path / "data" / "dataset.json"
+    path.write_text(path.read_text().replace(KATO32.name, KATO32_PADDED.name))
+    assert f"cells ({KATO32_PADDED.name})" in "\n".join(check_picture_folder(tmp_path / "data").facts)
 
 
 @pytest.mark.parametrize(("axis", "name"), [(1, "x flipped"), (2, "y flipped"), (3, "z flipped")])

@@ -1,3 +1,4 @@
+import json
 import logging
 
 import numpy as np
@@ -116,6 +117,16 @@ def test_a_missing_class_and_a_missing_split_say_what_is_there(tmp_path):
     assert "02958343" in caught.value.hint
     with pytest.raises(UserError, match="no pictures of the set test"):
         open_pictures(tmp_path, "test", PictureOptions())
+
+
+def test_a_class_whose_file_is_gone_is_missed_unless_others_are_asked_for(tmp_path):
+    write_kato(tmp_path)
+    sets = {"02958343": {"train": ["a", "b", "x"]}, "03001627": {"train": ["c"], "test": ["d"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps({"objects": sets}))
+    with pytest.raises(UserError, match=r"03001627_train_images\.npz is missing") as caught:
+        open_pictures(tmp_path, "train", PictureOptions())
+    assert caught.value.hint.endswith("the classes that are there: 02958343.")
+    assert open_pictures(tmp_path, "train", PictureOptions(classes=("car",))).ids == ("a", "b", "x")
 
 
 def test_folders_without_pictures_are_errors(tmp_path):

@@ -45,6 +45,12 @@ def test_masks_of_one_bit_of_sixteen_and_of_colours_become_grey(tmp_path):
         assert np.array_equal(read_mask(tmp_path / f"{name}.png"), np.where(mask, 255, 0))
 
 
+def test_masks_of_fractions_are_refused(tmp_path):
+    Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(tmp_path / "mask.tif")
+    with pytest.raises(UserError, match=r"mask\.tif cannot be read: its values are fractions"):
+        read_mask(tmp_path / "mask.tif")
+
+
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
 def test_exif_orientations_turn_pixels_and_size_alike(orientation, turns, tmp_path):
     exif = Image.Exif()

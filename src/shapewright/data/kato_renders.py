@@ -28,9 +28,15 @@ def kato_file(folder: Path, name: str, split: Split, kind: Literal["images", "vo
 
 
 def kato_classes(folder: Path, split: Split) -> list[str]:
-    """Return the classes of a split, sorted; empty if the folder has no such files."""
+    """Return the classes of a split, sorted, those that ``dataset.json`` names but whose file is gone as well.
+
+    Empty if the folder has no files of the format.
+    """
     ending = f"_{split}_images.npz"
-    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
+    there = {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
+    if not there and not any(folder.glob("*_images.npz")):
+        return []
+    return sorted(there | {name for name, sets in named_objects(folder).items() if sets.get(split)})
 
 
 def kato_views() -> PictureViews:
@@ -51,10 +57,12 @@ def read_kato_class(folder: Path, name: str, split: Split) -> PictureSet:
     """
     path = kato_file(folder, name, split, "images")
     if not path.exists():
-        there = kato_classes(folder, split)
+        there = [other for other in kato_classes(folder, split) if kato_file(folder, other, split, "images").exists()]
         raise UserError(
             f"{path.name} is missing: {folder} has no class {name} to {split} on.",
-            f"Classes that are there: {listed(there)}." if there else "Check the folder and the set.",
+            f"Copy it again, or choose from the classes that are there: {listed(there)}."
+            if there
+            else "Check the folder and the set.",
         )
     images = _checked_images(path, read_first_array(path))
     count = len(images)

@@ -78,8 +78,8 @@ def read_lsm_class(
     Raises:
         UserError: if a file is missing or damaged, or objects differ in the number of views.
     """
-    ids = _present(folder, name, split)
-    missing = len(read_json(folder / SPLIT_FILE).get(name, {}).get(split, [])) - len(ids)
+    every, ids = _named(folder, name, split), _present(folder, name, split)
+    missing = len(every) - len(ids)
     if not ids:
         raise UserError(
             f"None of the objects that {SPLIT_FILE} names for {name} in {split} has a folder in {folder / 'renders'}.",
@@ -98,6 +98,7 @@ def read_lsm_class(
     for number, object_id in enumerate(ids):
         where = folder / "renders" / name / object_id
         images[number] = np.stack([read_picture(where, view, size) for view in range(count)])
+    points = read_optional(folder / f"{name}_{split}_points.npz", len(every))
     angles = np.array([[(row.azimuth_deg, row.elevation_deg) for row in rows] for rows in views])
     return ClassArrays(
         images,
@@ -106,7 +107,7 @@ def read_lsm_class(
         tuple(ids),
         angles,
         voxels=_read_voxels(folder, name, ids, axes),
-        points=read_optional(folder / f"{name}_{split}_points.npz", len(ids)),
+        points=None if points is None else points[[every.index(object_id) for object_id in ids]],
     )
 
 
@@ -142,7 +143,7 @@ def read_picture(folder: Path, view: int, size: int) -> UInt8[np.ndarray, "4 siz
     """Return one picture: RGB on black, then the mask of its depth.
 
     Raises:
-        UserError: if a file is missing or damaged, or the two differ in size.
+        UserError: if a file is missing, damaged or not square, or the two differ in size.
     """
     path, depth_path = folder / f"render_{view}.png", folder / f"depth_{view}.png"
     mask = read_mask(depth_path, upright=False) < FARTHEST_DEPTH
@@ -153,6 +154,8 @@ def read_picture(folder: Path, view: int, size: int) -> UInt8[np.ndarray, "4 siz
         rgb = read_image(path, upright=False).astype(np.uint16)
     if rgb.shape[:2] != mask.shape:
         raise UserError(f"{path} and {depth_path.name} differ in size.", "Copy the object again.")
+    if mask.shape[0] != mask.shape[1]:
+        raise UserError(f"{path} is {mask.shape[1]}x{mask.shape[0]}, but must be square.", "Copy the object again.")
     planes = np.concatenate([rgb * mask[..., None], 255 * mask[..., None]], axis=2).astype(np.uint8)
     picture = planes.transpose(2, 0, 1)
     return picture if picture.shape[1:] == (size, size) else resize_bytes(picture, size)
@@ -185,7 +188,12 @@ def _read_voxels(folder: Path, name: str, ids: list[str], axes: LsmAxes) -> Bool
 
 
 def _present(folder: Path, name: str, split: Split) -> list[str]:
-    """Return the objects of a split that have a folder.
+    """Return the objects of a split that have a folder."""
+    return [object_id for object_id in _named(folder, name, split) if (folder / "renders" / name / object_id).is_dir()]
+
+
+def _named(folder: Path, name: str, split: Split) -> list[str]:
+    """Return the objects of a split.
 
     Raises:
         UserError: if ``splits.json`` has another form.
@@ -197,4 +205,4 @@ def _present(folder: Path, name: str, split: Split) -> list[str]:
             f"{folder / SPLIT_FILE} does not list the objects of {name}.",
             'It should read {"class": {"name": ..., "train": [...], "val": [...], "test": [...]}}.',
         )
-    return [str(object_id) for object_id in ids if (folder / "renders" / name / str(object_id)).is_dir()]
+    return [str(object_id) for object_id in ids]

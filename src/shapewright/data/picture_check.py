@@ -19,10 +19,8 @@ from shapewright.data.picture_sets import PictureSet
 from shapewright.data.prepared_pictures import changed_files, stored_split
 from shapewright.data.shapenet import class_title
 from shapewright.errors import UserError
-from shapewright.geometry.solid_voxels import KATO32, PASCAL32, VPL32, VoxelRule
 from shapewright.io.files import read_json
 
-RULES: dict[str, VoxelRule] = {rule.name: rule for rule in (KATO32, VPL32, PASCAL32)}
 # Colours may exceed their mask by what rounding adds, twice.
 SLACK = 2
 # Hulls that agree this badly with the voxels come from other cameras, or other objects.
@@ -78,9 +76,10 @@ def check_picture_folder(path: Path, options: PictureOptions | None = None) -> P
     ids: dict[str, list[tuple[Split, str]]] = defaultdict(list)
     contents: dict[bytes, list[tuple[Split, str]]] = defaultdict(list)
     facts = read_json(path / MANIFEST) if (path / MANIFEST).exists() else {}
-    rule = RULES.get(facts.get("voxel_rule", KATO32.name), KATO32)
     kinds = dict.fromkeys((str(facts.get("protocol", form.name)), form.name))
     report.facts.append(f"{path}: {', '.join(kinds)}; {_counts(form, path)}")
+    if not form.classes(path, "train"):
+        report.errors["there is no set to train on"].append("render or copy the set train too")
     for split in _own_splits(facts):
         for name in form.classes(path, split):
             try:
@@ -91,7 +90,7 @@ def check_picture_folder(path: Path, options: PictureOptions | None = None) -> P
             _check_class(name, split, pictures, report)
             if form.name == "kato":
                 _check_mask_file(path, name, split, pictures, report)
-            _check_voxels(name, split, pictures, rule, report)
+            _check_voxels(name, split, pictures, report)
             for number, object_id in enumerate(pictures.ids):
                 ids[f"{name}/{object_id}"].append((split, object_id))
                 contents[_fingerprint(pictures, number)].append((split, f"{name}/{object_id}"))
@@ -179,7 +178,7 @@ def _check_mask_file(path: Path, name: str, split: Split, pictures: PictureSet, 
         report.warnings["masks differ from those in the pictures, which are used"].append(file.name)
 
 
-def _check_voxels(name: str, split: Split, pictures: PictureSet, rule: VoxelRule, report: PictureReport) -> None:
+def _check_voxels(name: str, split: Split, pictures: PictureSet, report: PictureReport) -> None:
     """Look at the voxels of one class in one set, and compare them with the masks."""
     label = f"{name} {split}"
     if pictures.voxels is None:
@@ -189,16 +188,16 @@ def _check_voxels(name: str, split: Split, pictures: PictureSet, rule: VoxelRule
         report.errors["voxels and pictures differ in number"].append(label)
         return
     counts = np.asarray(pictures.voxels).sum(axis=(1, 2, 3))
-    for sentence, found in (
-        ("voxels are empty", counts == 0),
-        ("voxels fill the whole grid", counts == 32**3),
+    for sentence, found, where in (
+        ("voxels are empty", counts == 0, report.errors),
+        ("voxels fill the whole grid", counts == 32**3, report.warnings),
     ):
         names = [f"{label} {pictures.ids[number]}" for number in np.flatnonzero(found)]
         if names:
-            report.errors[sentence] += names
-    report.facts.append(f"{label}: {counts.min()} to {counts.max()} of {32**3} cells ({rule.name})")
+            where[sentence] += names
+    report.facts.append(f"{label}: {counts.min()} to {counts.max()} of {32**3} cells ({pictures.voxel_rule.name})")
     if pictures.num_views > 1:
-        scores = score_axes(pictures, rule)
+        scores = score_axes(pictures, pictures.voxel_rule)
         report.axes[name] = report.axes[name].joined(scores) if name in report.axes else scores
 
 

@@ -132,7 +132,9 @@ def _ends_with(path: Path, mark: bytes) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return grey pictures of 16 bits as 8 bits; Pillow would clip them at 255."""
+    """Return grey pictures of 16 bits as 8 bits; Pillow would clip them at 255, and those of fractions too."""
+    if image.mode == "F":
+        raise ValueError("its values are fractions, and what is white is not known: save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

@@ -14,7 +14,7 @@ face does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
@@ -71,8 +71,8 @@ def rasterize(
 def cover(
     screen: Float[Tensor, "images vertices 3"], faces: Int64[Tensor, "faces 3"], rule: RasterRule
 ) -> Bool[Tensor, "images size size"]:
-    """Return which samples a face covers."""
-    return rasterize(screen, faces, rule)[0] >= 0
+    """Return which samples a face covers, whichever way it looks."""
+    return rasterize(screen, faces, replace(rule, culls_back=False))[0] >= 0
 
 
 def face_areas_on_screen(
