@@ -105,6 +105,14 @@ def test_the_log_has_time_and_level(run):
     assert line[:2] == "20"
 
 
+def test_deleted_pictures_and_meshes_can_be_made_again(run):
+    for folder in (run.media, run.meshes):
+        folder.rmdir()
+    opened = RunDir.open(run.path)
+    assert opened.media.is_dir()
+    assert opened.meshes.is_dir()
+
+
 def test_a_lock_excludes_and_ends(run):
     with run.lock(), pytest.raises(UserError, match=r"in use by process \d+"), run.lock():
         pass

@@ -95,7 +95,7 @@ class RunDir:
 
     @staticmethod
     def open(path: Path) -> RunDir:
-        """Return the run in an existing folder.
+        """Return the run in an existing folder, with the folders of what it can make again.
 
         Raises:
             UserError: if ``path`` is not a run folder of this version of the format.
@@ -112,6 +112,10 @@ class RunDir:
                 f"{path / 'config.json'} has schema {schema!r}; this version reads {SCHEMA}.",
                 "Use the version of shapewright that wrote the run (see run.json).",
             )
+        for folder in (run.media, run.meshes):
+            # Where nothing may be written, a run can still be read.
+            with contextlib.suppress(OSError):
+                folder.mkdir(exist_ok=True)
         return run
 
     @property
