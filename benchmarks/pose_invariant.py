@@ -59,9 +59,13 @@ COLUMNS = {
 }
 
 
-def config_of(mode: str, steps: int | None, views_per_object: int | None = None) -> PoseInvariantConfig:
+def config_of(
+    mode: str, steps: int | None, views_per_object: int | None = None, cycle_weight: float | None = None
+) -> PoseInvariantConfig:
     """Return the settings of a row of the table; two views of an object need all of its pictures."""
     config = PRESETS[PRESET_OF.get(mode, "cpu")]
+    if cycle_weight is not None and mode.endswith("_cycle"):
+        config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, cycle_weight=cycle_weight))
     mode = mode.removesuffix("_cycle")
     if views_per_object is not None and mode != "multi_view":
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, views_per_object=views_per_object))
@@ -177,6 +181,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=1, metavar="N", help="runs of each mode on each folder")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--views-per-object", type=int, default=None, metavar="N", help="pictures to learn from")
+    parser.add_argument("--cycle-weight", type=float, default=None, metavar="W", help="of modes with a cycle")
     parser.add_argument("--points", type=int, default=10_000, help="of the Chamfer distance")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
@@ -186,7 +191,7 @@ def main() -> None:
     runs: dict[str, list[Path]] = {mode: [] for mode in arguments.modes}
     for data in arguments.data:
         for mode in arguments.modes:
-            config = config_of(mode, arguments.steps, arguments.views_per_object)
+            config = config_of(mode, arguments.steps, arguments.views_per_object, arguments.cycle_weight)
             for start in range(arguments.starts):
                 out = arguments.runs / (f"{data.name}_{mode}" + f"_{start}" * bool(start))
                 seed = seed_of(data) + SEEDS_APART * start
