@@ -166,7 +166,7 @@ def test_faces_that_look_away_can_be_left_out(kernels):
     assert torch.equal(inside >= 0, both >= 0)
     assert bool((depth > raster_ops.rasterize(screen, faces, RasterRule(48))[1])[both >= 0].all())
     # One face alone, seen from behind, is left out where there are faces to tell, and covers all the same.
-    away = faces[torch.tensor([[front[0].max()]])].reshape(1, 3).flip(1)
+    away = faces[front[0].max()][None].flip(1)
     assert not bool((raster_ops.rasterize(screen[:1], away, RasterRule(48, culls_back=True))[0] >= 0).any())
     assert bool(raster_ops.cover(screen[:1], away, RasterRule(48, culls_back=True)).any())
 

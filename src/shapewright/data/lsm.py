@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,7 +52,8 @@ def lsm_classes(folder: Path, split: Split) -> list[str]:
     """Return the classes that have objects in a split, sorted; empty if the folder has another format."""
     if not (folder / SPLIT_FILE).is_file() or not (folder / "renders").is_dir():
         return []
-    return sorted(name for name in read_json(folder / SPLIT_FILE) if _present(folder, name, split))
+    sets = read_json(folder / SPLIT_FILE)
+    return sorted(name for name in sets if _present(folder, name, _named(folder, sets, name, split)))
 
 
 def read_lsm_class(
@@ -78,7 +79,8 @@ def read_lsm_class(
     Raises:
         UserError: if a file is missing or damaged, or objects differ in the number of views.
     """
-    every, ids = _named(folder, name, split), _present(folder, name, split)
+    every = _named(folder, read_json(folder / SPLIT_FILE), name, split)
+    ids = _present(folder, name, every)
     missing = len(every) - len(ids)
     if not ids:
         raise UserError(
@@ -187,18 +189,18 @@ def _read_voxels(folder: Path, name: str, ids: list[str], axes: LsmAxes) -> Bool
     return np.stack([read_volume(path, axes) for path in paths])
 
 
-def _present(folder: Path, name: str, split: Split) -> list[str]:
-    """Return the objects of a split that have a folder."""
-    return [object_id for object_id in _named(folder, name, split) if (folder / "renders" / name / object_id).is_dir()]
+def _present(folder: Path, name: str, ids: list[str]) -> list[str]:
+    """Return the objects that have a folder."""
+    return [object_id for object_id in ids if (folder / "renders" / name / object_id).is_dir()]
 
 
-def _named(folder: Path, name: str, split: Split) -> list[str]:
+def _named(folder: Path, splits: dict[str, Any], name: str, split: Split) -> list[str]:
     """Return the objects of a split.
 
     Raises:
         UserError: if ``splits.json`` has another form.
     """
-    sets = read_json(folder / SPLIT_FILE).get(name)
+    sets = splits.get(name)
     ids = sets.get(split, []) if isinstance(sets, dict) else None
     if not isinstance(ids, list):
         raise UserError(
